@@ -1,0 +1,35 @@
+"""Sinks: what writes decoded events to one open file. A sink's module is imported when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from trace_recipe.events import Events, TraceData
+
+__all__ = ["SINKS", "Sink", "make_sink"]
+
+
+class Sink(Protocol):
+    """Takes one recording's events in time order, batch by batch, and writes them to a stream."""
+
+    def begin(self, data: TraceData) -> None:
+        """Take the recording's formats, tables and buffers; called once, first."""
+
+    def write(self, events: Events) -> None:
+        """Write one batch."""
+
+    def end(self) -> None:
+        """Write what is still held back; the stream stays open, its owner closes it."""
+
+
+SINKS: dict[str, str] = {
+    "text": "trace_recipe.sinks.text:TextSink",
+}
+
+
+def make_sink(name: str, stream: IO[bytes], **options: Any) -> Sink:
+    """Return the sink called `name` on an open binary stream; raises KeyError when unknown."""
+    module, _, class_name = SINKS[name].partition(":")
+    return cast("Sink", getattr(import_module(module), class_name)(stream, **options))
