@@ -1,4 +1,4 @@
-"""Sinks: what writes decoded events to one open file. A sink's module is imported when asked for."""
+"""Sinks: what writes decoded events to one open file. Their modules are imported when asked for."""
 
 from __future__ import annotations
 
