@@ -194,14 +194,18 @@ def _parse_field(line: str, long_size: int) -> Field:
     if loc:
         kind = FieldKind.DATA_LOC if loc["kind"] == "data" else FieldKind.REL_LOC
         stride = _size_of(loc["type"], long_size)
-        return Field(loc["name"], loc["type"], declaration, offset, size, is_signed, kind, stride, 0)
+        return Field(
+            loc["name"], loc["type"], declaration, offset, size, is_signed, kind, stride, 0
+        )
     array = _ARRAY.match(declaration)
     if array:
         type_name = array["type"].strip()
         if size == 0:
             stride = _size_of(type_name, long_size)
             kind = FieldKind.REST
-            return Field(array["name"], type_name, declaration, offset, 0, is_signed, kind, stride, 0)
+            return Field(
+                array["name"], type_name, declaration, offset, 0, is_signed, kind, stride, 0
+            )
         try:
             length = int(array["length"], 0)
         except ValueError:  # old kernels print an expression or an enum name here

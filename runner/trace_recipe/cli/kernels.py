@@ -1,0 +1,101 @@
+"""Which kernel a command talks about: the live one (tracefs mounted if need be) or a catalogue."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trace_recipe.catalogue import load_catalogue
+from trace_recipe.cli.messages import say
+from trace_recipe.errors import KernelLacksError, Problem, TracefsError
+from trace_recipe.journal import STATE_DIRECTORY
+from trace_recipe.prober import probe_kernel
+from trace_recipe.tracefs import Tracefs, find_mount, mount_tracefs
+
+if TYPE_CHECKING:
+    from trace_recipe.kernel import Kernel
+    from trace_recipe.recipe.model import Recipe
+
+__all__ = [
+    "JsonOption",
+    "KernelOption",
+    "RecipeArgument",
+    "SetOption",
+    "StateOption",
+    "kernel_named",
+    "live_kernel",
+    "live_tracefs",
+    "overrides_of",
+]
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a recipe in the search path.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the recipe."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+KernelOption = Annotated[
+    str,
+    typer.Option("--kernel", metavar="live|FILE", help="The running kernel, or a saved catalogue."),
+]
+StateOption = Annotated[
+    Path, typer.Option("--state-dir", help="Where the journals of running recipes are.")
+]
+DEFAULT_STATE = STATE_DIRECTORY
+
+
+def live_tracefs() -> Tracefs:
+    """Return the mounted tracefs; mount it when it is not. Raises KernelLacksError."""
+    where = find_mount()
+    if where is None:
+        where = mount_tracefs()
+        say(f"mounted tracefs on {where}")
+    tracefs = Tracefs(where)
+    try:
+        tracefs.list()
+        tracefs.read("trace_clock")
+    except TracefsError as error:
+        raise KernelLacksError(
+            Problem(
+                f"tracefs at {where} cannot be read: {error.problems[0].what}",
+                why=f"it belongs to root, and this process runs as uid {os.geteuid()}",
+                fix="run it with sudo, or let root mount tracefs with a group: "
+                f"mount -o remount,gid=GROUP {where}",
+            )
+        ) from error
+    return tracefs
+
+
+def live_kernel(tracefs: Tracefs, recipe: Recipe | None = None) -> Kernel:
+    """Probe the live kernel, its function names only when the recipe names functions."""
+    return probe_kernel(tracefs, with_functions=recipe is None or _names_functions(recipe))
+
+
+def kernel_named(name: str, recipe: Recipe | None = None) -> Kernel:
+    """Return the live kernel or the one in a catalogue file; raises TraceRecipeError."""
+    if name == "live":
+        return live_kernel(live_tracefs(), recipe)
+    return load_catalogue(Path(name))
+
+
+def overrides_of(words: list[str] | None) -> dict[str, str]:
+    """Parse `--set name=value`; raises typer.BadParameter."""
+    found = {}
+    for word in words or []:
+        name, separator, value = word.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="--set")
+        found[name] = value
+    return found
+
+
+def _names_functions(recipe: Recipe) -> bool:
+    return recipe.functions is not None or "graph_" in json.dumps(
+        recipe.model_dump(mode="json", exclude_unset=True).get("tracer") or ""
+    )

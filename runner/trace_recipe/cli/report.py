@@ -1,0 +1,113 @@
+"""`report`: a recording or a trace.dat, written in any output form."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trace_recipe.cli.messages import print_problems, say
+from trace_recipe.errors import DecodeError, Problem, RecipeError
+from trace_recipe.invoker import find_invoker
+from trace_recipe.outputs import open_output_file, open_output_folder
+from trace_recipe.recording import is_recording, open_recording
+from trace_recipe.trace_dat.reader import open_trace_dat
+from trace_recipe.writer import Target, Written, write_outputs
+
+if TYPE_CHECKING:
+    from trace_recipe.events import TraceData
+
+__all__ = ["register"]
+
+
+class Form(StrEnum):
+    """The output forms."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TRACE_DAT = "trace-dat"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("report")(report)
+
+
+def report(
+    source: Annotated[Path, typer.Argument(help="A recording directory or a trace.dat.")],
+    form: Annotated[Form, typer.Option("--as", help="What to write.")] = Form.TEXT,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="File to write; `-` is standard output.")
+    ] = "-",
+    names: Annotated[
+        bool, typer.Option("--names", help="Name syscall flags and errors (text, jsonl).")
+    ] = False,
+    per_event: Annotated[
+        bool, typer.Option("--per-event", help="csv: a directory with one file per event type.")
+    ] = False,
+    version: Annotated[int, typer.Option(min=6, max=7, help="trace-dat: file version.")] = 7,
+    compression: Annotated[str, typer.Option(help="trace-dat: zstd or none.")] = "zstd",
+) -> None:
+    """Write the events of a recording or of trace-cmd's trace.dat in another form."""
+    if output == "-" and (form is Form.TRACE_DAT or per_event):
+        raise RecipeError(
+            Problem(
+                f"'{form}' cannot be written to standard output",
+                why="it is made of parts that are found by their place in a file",
+                fix="name a file: --output FILE",
+                key="--output",
+            )
+        )
+    if compression not in {"zstd", "none"}:
+        raise typer.BadParameter("zstd or none", param_hint="--compression")
+    options: dict[str, object] = {}
+    if form in {Form.TEXT, Form.JSONL}:
+        options["names"] = names
+    if form is Form.TRACE_DAT:
+        options.update(version=version, compression=compression)
+    invoker = find_invoker(os.environ)
+    with contextlib.ExitStack() as stack:
+        data = _open(source, stack)
+        if output == "-":
+            written = write_outputs(data, [Target(form, "-", options, sys.stdout.buffer)])
+            sys.stdout.buffer.flush()
+        elif per_event and form is Form.CSV:
+            folder = open_output_folder(Path(output), invoker)
+            stack.callback(folder.drop)
+            options["layout"] = "per-event"
+            target = Target(form, output, options, open_file=folder.open_file)
+            written = write_outputs(data, [target])
+            folder.keep()
+        else:
+            file = open_output_file(Path(output), invoker)
+            stack.callback(file.drop)
+            written = write_outputs(data, [Target(form, output, options, file.stream)])
+            file.keep()
+    _tell(written, source)
+
+
+def _open(source: Path, stack: contextlib.ExitStack) -> TraceData:
+    if source.is_dir():
+        if not is_recording(source):
+            raise DecodeError("not a recording: it has no manifest.json", file=str(source))
+        return open_recording(source)
+    return stack.enter_context(open_trace_dat(source))
+
+
+def _tell(written: Written, source: Path) -> None:
+    print_problems(written.problems)
+    for damage in written.damages:
+        say(
+            f"{source}: CPU {damage.cpu} is damaged at byte {damage.offset_bytes}: {damage.reason};"
+            " the rest was decoded"
+        )
+    if written.problems:
+        raise typer.Exit(4)
+    if written.damages:
+        raise typer.Exit(DecodeError.exit_status)

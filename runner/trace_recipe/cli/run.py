@@ -1,0 +1,309 @@
+"""`run`, `plan`, `validate` and `check`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trace_recipe.cli.kernels import (
+    DEFAULT_STATE,
+    JsonOption,
+    KernelOption,
+    RecipeArgument,
+    SetOption,
+    StateOption,
+    kernel_named,
+    live_kernel,
+    live_tracefs,
+    overrides_of,
+)
+from trace_recipe.cli.messages import (
+    TerminalMonitor,
+    error_as_json,
+    print_json,
+    print_problems,
+    say,
+)
+from trace_recipe.conductor import Conductor, RunResult
+from trace_recipe.errors import (
+    Interrupted,
+    KernelLacksError,
+    LimitError,
+    Problem,
+    RecipeError,
+    State,
+)
+from trace_recipe.interrupts import Interrupts
+from trace_recipe.invoker import find_invoker
+from trace_recipe.journal import new_run_id
+from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_to_json
+from trace_recipe.planner import make_plan
+from trace_recipe.recipe_files import open_recipe
+from trace_recipe.resolver import check_without_kernel, resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trace_recipe.recipe.load import LoadedRecipe
+    from trace_recipe.resolver import ResolvedRecipe
+    from trace_recipe.tracefs import Tracefs
+
+__all__ = ["register"]
+
+_SECOND_NS = 1_000_000_000
+_WIDTH = 60
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("run")(run)
+    app.command("plan")(plan)
+    app.command("validate")(validate)
+    app.command("check")(check)
+
+
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option("--recording", help="Keep the raw recording in this new directory."),
+    ] = None,
+    state_dir: StateOption = DEFAULT_STATE,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no summary.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe: check it, record, write its outputs, and put the kernel back."""
+    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    _refuse_syntax(loaded)
+    tracefs = live_tracefs()
+    kernel = live_kernel(tracefs, loaded.recipe)
+    resolved = resolve(loaded, kernel)
+    run_id = new_run_id()
+    made = _plan(resolved, run_id=run_id, tracefs=tracefs)
+    monitor = TerminalMonitor(quiet=quiet)
+    with Interrupts() as interrupts:
+        try:
+            result = Conductor(
+                resolved,
+                made,
+                run_id=run_id,
+                tracefs=tracefs,
+                state_directory=state_dir,
+                invoker=find_invoker(os.environ),
+                environment=os.environ,
+                stdout=sys.stdout.buffer,
+                interrupts=interrupts,
+                monitor=monitor,
+                recording=recording,
+            ).run()
+        finally:
+            monitor.clear()
+    _report(result, resolved, quiet=quiet, as_json=as_json)
+
+
+def plan(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    kernel: KernelOption = "live",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would change, in order; nothing is touched."""
+    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    _refuse_syntax(loaded)
+    tracefs = live_tracefs() if kernel == "live" else None
+    known = live_kernel(tracefs, loaded.recipe) if tracefs else kernel_named(kernel)
+    made = _plan(resolve(loaded, known), run_id="RUN", tracefs=tracefs)
+    if as_json:
+        print_json(plan_to_json(made))
+        return
+    for line in _plan_lines(made):
+        print(line)
+
+
+def validate(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="live|FILE",
+            help="Check against a kernel too; needs no root for FILE.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe by itself: no root, no tracefs, any system."""
+    _check(recipe, set_, kernel, as_json=as_json)
+
+
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    kernel: KernelOption = "live",
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe against a kernel: events, filters, tracers, options, clocks, functions."""
+    _check(recipe, set_, kernel, as_json=as_json)
+
+
+def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: bool) -> None:
+    try:
+        loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+        if kernel is None:
+            _refuse_syntax(loaded)
+            words = f"{loaded.path}: ok"
+        else:
+            known = kernel_named(kernel, loaded.recipe)
+            resolved = resolve(loaded, known)
+            tracefs = live_tracefs() if kernel == "live" else None
+            _plan(resolved, run_id="RUN", tracefs=tracefs)
+            count = len(resolved.events)
+            words = f"{loaded.path}: ok on {known.release} ({count} event{'s' * (count != 1)})"
+            for name, reason in resolved.skipped:
+                words += f"\n  left out: {name}: {reason}"
+    except (RecipeError, KernelLacksError) as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, **error_as_json(error)})
+        raise typer.Exit(error.exit_status) from error
+    if as_json:
+        print_json({"ok": True, "problems": []})
+    else:
+        print(words)
+
+
+def _refuse_syntax(loaded: LoadedRecipe) -> None:
+    problems = check_without_kernel(loaded)
+    if problems:
+        raise RecipeError(*problems)
+
+
+def _plan(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) -> Plan:
+    def current(_: str) -> (str | None):
+        return None
+    def exists(_: str) -> bool:
+        return False
+    if tracefs is not None:
+        tree = tracefs
+
+        def current(file: str) -> str | None:
+            return tree.read(file) if tree.exists(file) else None
+
+        def exists(name: str) -> bool:
+            return tree.exists(f"instances/{name}")
+
+    return make_plan(resolved, run_id=run_id, current=current, instance_exists=exists)
+
+
+def _plan_lines(made: Plan) -> list[str]:
+    lines = [f"{made.recipe}: {len(made.steps)} steps in {_where(made)}"]
+    for number, step in enumerate(made.steps, 1):
+        position = f"  # {step.place}" if step.place else ""
+        match step:
+            case MakeInstance():
+                lines.append(f"{number:4}  make    {step.file}  [{Scope.PRIVATE}]{position}")
+            case SetFile():
+                before = "(unknown)" if step.before is None else _short(step.before)
+                word = "start " if step.starts else "set   "
+                lines.append(
+                    f"{number:4}  {word}  {step.file}  {before} → {_short(step.after)}"
+                    f"  [{step.scope}]{position}"
+                )
+    lines += [f"      left out: {name}: {reason}" for name, reason in made.skipped]
+    lines += [f"      note: {note}" for note in made.notes]
+    return lines
+
+
+def _where(made: Plan) -> str:
+    if made.instance_kind == "top":
+        return "the top level"
+    return f"{made.instance_kind} instance {made.instance}"
+
+
+def _short(text: str) -> str:
+    shown = text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+    return repr(shown)
+
+
+def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json: bool) -> None:
+    manifest, recipe = result.manifest, resolved.loaded.recipe
+    if as_json:
+        data = {
+            "ok": not result.problems,
+            "recipe": recipe.name,
+            "events": manifest.events,
+            "lost": manifest.lost,
+            "duration_ns": manifest.duration_ns,
+            "exit_reason": manifest.exit_reason,
+            "receipt": result.receipt.as_json(),
+            "outputs": list(result.outputs),
+            "recording": str(result.recording) if result.recording else None,
+            "problems": [problem.as_json() for problem in result.problems],
+        }
+        print_json(data) if "-" not in result.outputs else say(_json_line(data))
+    elif not quiet:
+        for line in _summary(result, recipe.name):
+            say(line)
+    if result.problems and not as_json:
+        print_problems(result.problems)
+    if result.is_over_limit and recipe.loss.action == "fail":
+        error = LimitError(_loss_problem(result, resolved), state=State.RESTORED)
+        raise error
+    if result.is_over_limit and not as_json:
+        print_problems([_loss_problem(result, resolved)])
+    if result.was_interrupted:
+        raise typer.Exit(Interrupted.exit_status)
+    if result.problems:
+        raise typer.Exit(4)
+
+
+def _json_line(data: object) -> str:
+    import json  # noqa: PLC0415 - only for this case
+
+    return json.dumps(data)
+
+
+def _summary(result: RunResult, name: str) -> list[str]:
+    manifest = result.manifest
+    seconds = manifest.duration_ns / _SECOND_NS
+    lost = f"{manifest.lost} lost"
+    if manifest.lost:
+        per_cpu = [
+            f"CPU {cpu.cpu}: {cpu.overrun + cpu.commit_overrun + cpu.dropped_events}"
+            for buffer in manifest.buffers
+            for cpu in buffer.cpus
+            if cpu.overrun + cpu.commit_overrun + cpu.dropped_events
+        ]
+        lost += f" ({', '.join(per_cpu)})"
+    lines = [
+        (f"{name}: {manifest.events} events in {seconds:.2f} s, {lost}; {result.receipt}"
+        f" ({manifest.exit_reason})")
+    ]
+    lines += [f"  wrote {path}" for path in result.outputs if path != "-"]
+    if result.recording:
+        lines.append(f"  recording {result.recording}")
+    lines += [
+        f"  {line.file}: {line.outcome}: {line.reason}"
+        for line in result.receipt.lines
+        if line.reason and line.outcome != "restored"
+    ]
+    return lines
+
+
+def _loss_problem(result: RunResult, resolved: ResolvedRecipe) -> Problem:
+    loaded = resolved.loaded
+    limit = loaded.recipe.loss.max
+    return Problem(
+        f"{result.manifest.lost} events were lost, {limit} are tolerated",
+        why="the buffer filled faster than it was read; every gap is marked in the outputs",
+        fix="give it more room (buffer.size), or record less: a filter, fewer events",
+        key="loss.max",
+        place=loaded.marks.place(("loss", "max")),
+    )

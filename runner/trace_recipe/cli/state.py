@@ -1,0 +1,158 @@
+"""`status`, `restore` and `recover`: runs that live, and what dead ones left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
+from trace_recipe.cli.messages import print_json, say
+from trace_recipe.errors import Problem, RecipeError, RestoreError
+from trace_recipe.executor import restore as restore_state
+from trace_recipe.journal import Journal, JournalState, journals
+from trace_recipe.receipt import Outcome, Receipt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["register"]
+
+_END_TRIES = 600
+_END_WAIT_S = 0.05
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("status")(status)
+    app.command("restore")(restore)
+    app.command("recover")(recover)
+
+
+def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> None:
+    """List running recipes, and dead ones that have not been put back."""
+    states = list(journals(state_dir))
+    if as_json:
+        print_json([_as_json(state) for state in states])
+        return
+    if not states:
+        print("no recipe is running, and none left anything behind")
+    for state in states:
+        age_s = time.time() - state.started_at
+        print(
+            f"{state.run_id}  {_word(state):5}  {age_s:8.0f} s  pid {state.pid:<7} "
+            f"{state.recipe}  {_instance(state)}"
+        )
+        if not state.is_live:
+            print(f"  fix: trace-recipe recover {state.run_id}")
+
+
+def restore(
+    run_id: Annotated[str, typer.Argument(help="The run, as `status` shows it.")],
+    state_dir: StateOption = DEFAULT_STATE,
+) -> None:
+    """End one run, living or dead, and put back what it changed."""
+    state = _find(run_id, state_dir)
+    if state.is_live:
+        os.kill(state.pid, signal.SIGTERM)
+        for _ in range(_END_TRIES):
+            if not state.path.exists():
+                print(f"{state.run_id}: ended and restored by its own process (pid {state.pid})")
+                return
+            current = [one for one in journals(state_dir) if one.run_id == state.run_id]
+            if current and not current[0].is_live:
+                break
+            time.sleep(_END_WAIT_S)
+        state = _find(run_id, state_dir)
+    _finish(state)
+
+
+def recover(
+    run_id: Annotated[
+        str | None, typer.Argument(help="One run; without it every dead run.")
+    ] = None,
+    state_dir: StateOption = DEFAULT_STATE,
+) -> None:
+    """Put back what killed runs left behind."""
+    if run_id is not None:
+        _finish(_find(run_id, state_dir))
+        return
+    states = list(journals(state_dir))
+    dead = [state for state in states if not state.is_live]
+    if not dead:
+        live = f"; {len(states)} still running" if states else ""
+        print(f"nothing to recover{live}")
+        return
+    failures: list[RestoreError] = []
+    for state in dead:
+        try:
+            _finish(state)
+        except RestoreError as error:
+            failures.append(error)
+    if failures:
+        raise RestoreError(
+            *(problem for error in failures for problem in error.problems),
+            left=tuple(left for error in failures for left in error.left),
+        )
+
+
+def _finish(state: JournalState) -> None:
+    journal = Journal.adopt(state)
+    if not state.is_this_boot:
+        # The kernel that it changed is gone with the reboot.
+        journal.discard()
+        print(f"{state.run_id}: the machine was rebooted since; nothing to do")
+        return
+    receipt = restore_state(state, live_tracefs(), journal)
+    print(f"{state.run_id}: {state.recipe}: {receipt}")
+    for line in _remarks(receipt):
+        say(line)
+
+
+def _remarks(receipt: Receipt) -> list[str]:
+    return [
+        f"  {line.file}: {line.outcome}: {line.reason}"
+        for line in receipt.lines
+        if line.outcome is not Outcome.RESTORED
+    ]
+
+
+def _find(run_id: str, state_dir: Path) -> JournalState:
+    states = list(journals(state_dir))
+    for state in states:
+        if state.run_id == run_id:
+            return state
+    known = ", ".join(state.run_id for state in states)
+    raise RecipeError(
+        Problem(
+            f"no run '{run_id}'",
+            why=f"runs with a journal: {known}" if known else "no run has left a journal",
+            fix="see `trace-recipe status`",
+        )
+    )
+
+
+def _word(state: JournalState) -> str:
+    return "live" if state.is_live else "dead"
+
+
+def _instance(state: JournalState) -> str:
+    return state.instance or "(top level)"
+
+
+def _as_json(state: JournalState) -> dict[str, object]:
+    return {
+        "run_id": state.run_id,
+        "state": _word(state),
+        "pid": state.pid,
+        "started_at": state.started_at,
+        "recipe": state.recipe,
+        "path": state.recipe_path,
+        "instance": state.instance,
+        "makes_instance": state.makes_instance,
+        "this_boot": state.is_this_boot,
+        "touched": sorted(state.intended),
+    }

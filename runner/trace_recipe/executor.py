@@ -1,0 +1,393 @@
+"""Executor: applies a plan step by step, and puts back what was there, live or from a journal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from trace_recipe.control_files import control_file
+from trace_recipe.errors import (
+    ApplyError,
+    InstanceBusyError,
+    KernelLacksError,
+    Left,
+    Problem,
+    RestoreError,
+    State,
+    TracefsError,
+)
+from trace_recipe.journal import Journal, JournalState, read_journal
+from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
+from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from trace_recipe.tracefs import Tracefs
+
+__all__ = ["Session", "apply", "restore"]
+
+_REMOVE_TRIES = 40
+_REMOVE_WAIT_S = 0.05
+
+
+@dataclass(slots=True)
+class Session:
+    """An applied plan: the instance is set up, nothing is recorded until `start`."""
+
+    plan: Plan
+    tracefs: Tracefs
+    journal: Journal
+    bindings: Mapping[str, Sequence[int]]
+
+    @property
+    def instance(self) -> Tracefs:
+        """The tree that this run records from."""
+        return self.tracefs.instance(self.plan.instance)
+
+    def start(self) -> None:
+        """Begin to record; raises ApplyError with everything restored."""
+        self._run([step for step in self.plan.steps if _starts(step)])
+
+    def stop(self) -> None:
+        """Stop recording, if the instance is still there."""
+        try:
+            self.instance.write("tracing_on", "0")
+        except TracefsError as error:
+            if error.errno not in {errno.ENOENT, errno.ENODEV}:
+                raise
+
+    def restore(self) -> Receipt:
+        """Put everything back and compare; the journal goes when nothing of ours is left.
+
+        Raises RestoreError otherwise; the journal then stays for `recover`.
+        """
+        state = read_journal(self.journal.path)
+        if state is None:
+            raise RestoreError(
+                Problem(
+                    f"the journal '{self.journal.path}' is gone",
+                    why="somebody removed it while the recipe ran",
+                    fix="look for instances and events of this run by hand",
+                )
+            )
+        return restore(state, self.tracefs, self.journal)
+
+    def _run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            try:
+                self._step(step)
+            except TracefsError as error:
+                raise self._failed(step, error) from error
+
+    def _step(self, step: Step) -> None:
+        match step:
+            case MakeInstance():
+                self.journal.making()
+                self.tracefs.make_instance(step.name)
+                self.journal.made(self.tracefs.identity(step.file))
+            case SetFile():
+                if self._is_set(step):
+                    return
+                for file in (step.file, *step.also):
+                    self.journal.intend(file)
+                text = self._bound(step.text)
+                self.tracefs.write(step.file, text, truncate=step.truncate)
+                for file in (step.file, *step.also):
+                    if self.tracefs.exists(file):
+                        self.journal.applied(file, self.tracefs.read(file))
+            case _:
+                assert_never(step)
+
+    def _is_set(self, step: SetFile) -> bool:
+        # An avoided write is an avoided side effect: even an equal trace_clock wipes the buffer.
+        if step.truncate or step.name.endswith("/trigger"):
+            return False
+        return control_file(step.name).same(self.tracefs.read(step.file), f"{step.after}\n")
+
+    def _bound(self, text: str) -> str:
+        for name, values in self.bindings.items():
+            text = text.replace(name, "\n".join(str(value) for value in values))
+        return text
+
+    def _failed(self, step: Step, error: TracefsError) -> Exception:
+        try:
+            receipt = self.restore()
+        except RestoreError as left:
+            return left
+        lacks = _lacks(step, error, self.plan)
+        problem = lacks or _refused(step, error)
+        done = len(receipt.lines)
+        state = State.RESTORED
+        why = problem.why
+        problem = Problem(problem.what, why, problem.fix, step.key, step.place)
+        del done
+        if lacks:
+            kind = InstanceBusyError if error.errno == errno.EBUSY else KernelLacksError
+            return kind(problem, state=state)
+        return ApplyError(problem, state=state)
+
+
+def apply(
+    plan: Plan,
+    tracefs: Tracefs,
+    *,
+    run_id: str,
+    state_directory: Path,
+    bindings: Mapping[str, Sequence[int]],
+) -> Session:
+    """Do everything in the plan but the start, with the way back on disk first.
+
+    `bindings` gives the pids for the placeholders of a plan. Raises KernelLacksError when nothing
+    could be begun, ApplyError when a step was refused (all undone), RestoreError when the undoing
+    failed too.
+    """
+    state = _pre_image(plan, tracefs)
+    inode = None
+    if plan.instance and not plan.makes_instance:
+        inode = tracefs.identity(f"instances/{plan.instance}")
+    journal = Journal.begin(
+        state_directory,
+        run_id=run_id,
+        recipe=plan.recipe,
+        recipe_path=plan.recipe_path,
+        mount=str(tracefs.root),
+        instance=plan.instance,
+        makes_instance=plan.makes_instance,
+        inode=inode,
+        before=state,
+    )
+    session = Session(plan, tracefs, journal, bindings)
+    session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
+    return session
+
+
+def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
+    """Put back what a journal says, three-way, and read everything back.
+
+    Found as we left it: the old value returns. Found otherwise: somebody else's, left alone.
+    Raises RestoreError when something of ours stays; the journal then stays too.
+    """
+    lines: list[ReceiptLine] = []
+    own_prefix = f"instances/{state.instance}/"
+    if state.makes_instance:
+        lines += _remove_instance(state, tracefs)
+        shared = [file for file in state.before if not file.startswith(own_prefix)]
+    else:
+        shared = list(state.before)
+    is_theirs = _is_replaced(state, tracefs)
+    touched = [file for file in shared if file in state.intended]
+    touched.sort(key=lambda file: control_file(_name(file)).order)
+    is_on = [file for file in touched if _name(file) == "tracing_on"]
+    for file in is_on:
+        _pause(tracefs, file)
+    for file in touched:
+        if is_theirs and file.startswith(own_prefix):
+            before = state.before[file]
+            reason = "the instance was removed or made anew by somebody else"
+            lines.append(ReceiptLine(file, Outcome.FOREIGN, before, "", reason))
+            continue
+        lines.append(_restore_file(state, tracefs, file))
+    receipt = Receipt(state.run_id, tuple(lines))
+    if not receipt.is_clean:
+        journal.close()
+        raise _left(receipt, state)
+    journal.discard()
+    return receipt
+
+
+def _restore_file(state: JournalState, tracefs: Tracefs, file: str) -> ReceiptLine:
+    rules = control_file(_name(file))
+    before = state.before[file]
+    applied = state.applied.get(file)
+    try:
+        now = tracefs.read(file)
+    except TracefsError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:
+            reason = "the file is gone: its event or module was removed"
+            return ReceiptLine(file, Outcome.FOREIGN, before, "", reason)
+        return ReceiptLine(file, Outcome.LEFT, before, "", error.problems[0].what)
+    if rules.same(now, before) and now == before:
+        return ReceiptLine(file, Outcome.RESTORED, before, now)
+    # The pause is ours as well; without an `applied` line the write itself was cut short.
+    is_ours = applied is None or rules.same(now, applied) or rules.name == "tracing_on"
+    try:
+        if rules.name == "events/*/*/trigger":
+            writes = rules.removal_writes(before, applied or now, now)
+        elif is_ours:
+            writes = rules.restore_writes(before, now)
+        else:
+            reason = "somebody else changed it during the run"
+            return ReceiptLine(file, Outcome.FOREIGN, before, now, reason)
+        for write in writes:
+            try:
+                tracefs.write(file, write.text, truncate=write.truncate)
+            except TracefsError:
+                if not write.may_fail:
+                    raise
+        found = tracefs.read(file)
+    except TracefsError as error:
+        return ReceiptLine(file, Outcome.LEFT, before, now, error.problems[0].what)
+    if rules.same(found, before):
+        return ReceiptLine(file, Outcome.RESTORED, before, found)
+    reason = rules.unrestorable(before, found)
+    if reason is not None:
+        return ReceiptLine(file, Outcome.IMPOSSIBLE, before, found, reason)
+    if rules.name == "events/*/*/trigger" and not is_ours:
+        return ReceiptLine(file, Outcome.FOREIGN, before, found, "others added or removed triggers")
+    return ReceiptLine(file, Outcome.LEFT, before, found, "reads differently after the write")
+
+
+def _remove_instance(state: JournalState, tracefs: Tracefs) -> list[ReceiptLine]:
+    directory = f"instances/{state.instance}"
+    files = [file for file in sorted(state.intended) if file.startswith(f"{directory}/")]
+    files = [directory, *files] if state.is_making or state.inode else files
+
+    def lines(outcome: Outcome, reason: str) -> list[ReceiptLine]:
+        return [ReceiptLine(file, outcome, "", "", reason) for file in files]
+
+    if not tracefs.exists(directory):
+        return lines(Outcome.RESTORED, "gone with the instance")
+    if state.inode is None and not state.is_making:
+        return lines(Outcome.FOREIGN, "it existed before we made ours")
+    if state.inode is not None and tracefs.identity(directory) != state.inode:
+        return lines(Outcome.FOREIGN, "somebody else made an instance of that name")
+    instance = tracefs.instance(state.instance)
+    for file, text in (("tracing_on", "0"), ("events/enable", "0"), ("current_tracer", "nop")):
+        try:
+            instance.write(file, text)
+        except TracefsError:
+            continue  # removing the instance does the same; this only makes EBUSY less likely
+    for attempt in range(_REMOVE_TRIES):
+        try:
+            tracefs.remove_instance(state.instance)
+        except TracefsError as error:
+            if error.errno != errno.EBUSY or attempt + 1 == _REMOVE_TRIES:
+                reason = f"{error.problems[0].what}{_holders(str(instance.root))}"
+                return lines(Outcome.LEFT, reason)
+            time.sleep(_REMOVE_WAIT_S)
+        else:
+            break
+    return lines(Outcome.RESTORED, "gone with the instance")
+
+
+def _holders(directory: str) -> str:
+    """Name the processes that keep a file of the instance open."""
+    found: dict[str, None] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+        if any(link.startswith(f"{directory}/") for link in links):
+            found[f"{name} (pid {process.name})"] = None
+    return f"; held open by {', '.join(found)}" if found else ""
+
+
+def _pre_image(plan: Plan, tracefs: Tracefs) -> dict[str, str]:
+    own = plan.prefix if plan.makes_instance else None
+    before = {}
+    for file in plan.files:
+        if own and file.startswith(own):
+            continue
+        if tracefs.exists(file):
+            before[file] = tracefs.read(file)
+    return before
+
+
+def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:
+    if not state.instance or state.makes_instance or state.inode is None:
+        return False
+    directory = f"instances/{state.instance}"
+    return not tracefs.exists(directory) or tracefs.identity(directory) != state.inode
+
+
+def _pause(tracefs: Tracefs, file: str) -> None:
+    try:
+        if tracefs.read(file).strip() != "0":
+            tracefs.write(file, "0")
+    except TracefsError:
+        return  # the loop over all files reports it
+
+
+def _name(file: str) -> str:
+    """Return the path inside its instance."""
+    return file.split("/", 2)[2] if file.startswith("instances/") else file
+
+
+def _starts(step: Step) -> bool:
+    return isinstance(step, SetFile) and step.starts
+
+
+def _lacks(step: Step, error: TracefsError, plan: Plan) -> Problem | None:
+    """Return a kernel's lack that only a try can show, in the user's words."""
+    name = step.name if isinstance(step, SetFile) else ""
+    if isinstance(step, MakeInstance) and error.errno == errno.EEXIST:
+        return Problem(
+            f"instance '{step.name}' appeared meanwhile",
+            why="somebody else made it between planning and applying",
+            fix="run again, or use another name",
+        )
+    if isinstance(step, MakeInstance):
+        return Problem(
+            error.problems[0].what,
+            why="a new instance allocates its ring buffer at once"
+            if error.errno == errno.ENOMEM
+            else "the kernel refused it",
+            fix="free memory, or use an existing instance"
+            if error.errno == errno.ENOMEM
+            else "run as root; `trace-recipe doctor` shows what is missing",
+        )
+    if name == "current_tracer" and error.errno == errno.EINVAL and plan.instance:
+        assert isinstance(step, SetFile)
+        return Problem(
+            f"tracer '{step.after}' cannot run in an instance on this kernel",
+            why="the kernel allows it at the top level only",
+            fix="say `instance: top` (shared with everyone while it runs)",
+        )
+    if name == "current_tracer" and error.errno == errno.EBUSY:
+        assert isinstance(step, SetFile)
+        return Problem(
+            f"tracer '{step.after}' is busy",
+            why="somebody else uses a tracer that excludes it, or reads trace_pipe",
+            fix="wait until they are done, or stop them",
+        )
+    if error.errno in {errno.EPERM, errno.EACCES}:
+        return Problem(
+            error.problems[0].what,
+            why="lockdown, a security module, or missing rights",
+            fix="run as root; `trace-recipe doctor` shows what is missing",
+        )
+    return None
+
+
+def _refused(step: Step, error: TracefsError) -> Problem:
+    problem = error.problems[0]
+    why = error.error_log or "the kernel gives no reason for this file"
+    if isinstance(step, SetFile) and step.name == "buffer_size_kb" and error.errno == errno.ENOMEM:
+        why = "buffer_size_kb is per CPU, and there is not so much memory"
+    fix = "change the value"
+    if error.errno == errno.EBUSY:
+        fix = "somebody has the file's buffer open; wait until they are done"
+    return Problem(problem.what, why, fix)
+
+
+def _left(receipt: Receipt, state: JournalState) -> RestoreError:
+    left = [line for line in receipt.lines if line.outcome is Outcome.LEFT]
+    problems = [
+        Problem(
+            f"'{line.file}' is not restored",
+            why=line.reason,
+            fix=f"finish it with: trace-recipe recover {state.run_id}",
+        )
+        for line in left
+    ]
+    return RestoreError(
+        *problems,
+        left=tuple(Left(line.file, line.before, line.now, line.reason) for line in left),
+    )

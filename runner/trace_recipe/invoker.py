@@ -1,0 +1,64 @@
+"""Invoker: on whose behalf a root process acts, and acting with no more rights than theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Invoker", "acting_as", "find_invoker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """The user who typed the command: under sudo the one before it."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+    groups: tuple[int, ...]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether rights have to be given up to act as this user."""
+        return os.geteuid() == 0 and self.uid != 0
+
+
+def find_invoker(environment: Mapping[str, str]) -> Invoker:
+    """Return the invoking user: SUDO_UID counts only for root, who alone can act on it."""
+    uid, gid = os.getuid(), os.getgid()
+    if os.geteuid() == 0 and environment.get("SUDO_UID", "").isdigit():
+        uid = int(environment["SUDO_UID"])
+        sudo_gid = environment.get("SUDO_GID", "")
+        gid = int(sudo_gid) if sudo_gid.isdigit() else gid
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return Invoker(uid, gid, str(uid), "/", (gid,))
+    groups = tuple(os.getgrouplist(entry.pw_name, gid))
+    return Invoker(uid, gid, entry.pw_name, entry.pw_dir, groups)
+
+
+@contextlib.contextmanager
+def acting_as(invoker: Invoker) -> Iterator[None]:
+    """Use the invoker's file rights inside the block; call it while no other thread runs."""
+    if not invoker.is_other:
+        yield
+        return
+    groups = os.getgroups()
+    gid = os.getegid()
+    os.setgroups(invoker.groups)
+    os.setegid(invoker.gid)
+    os.seteuid(invoker.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)

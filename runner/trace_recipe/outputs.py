@@ -1,0 +1,179 @@
+"""Outputs: the files that a run writes, opened before it begins and with the invoker's rights.
+
+Each is written beside its name and renamed when it is whole, so that a link in its place is never
+followed, an earlier result survives a failure, and nobody reads half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from trace_recipe.errors import OutputError, Problem, errno_text
+from trace_recipe.invoker import acting_as
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trace_recipe.invoker import Invoker
+
+__all__ = ["OutputFile", "OutputFolder", "open_output_file", "open_output_folder"]
+
+_MODE = 0o600
+_FOLDER_MODE = 0o700
+
+
+@dataclass(slots=True)
+class OutputFile:
+    """One output being written; `keep` gives it its name, `drop` removes it."""
+
+    path: Path
+    stream: IO[bytes]
+    invoker: Invoker
+    folder_fd: int
+    part: str
+
+    def keep(self) -> None:
+        """Close and rename; raises OutputError when what was buffered cannot be written."""
+        try:
+            self.stream.close()
+        except OSError as error:
+            raise _cannot("write", self.path, error) from error
+        finally:
+            self._rename()
+
+    def drop(self) -> None:
+        """Close and remove what was written."""
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        if self.folder_fd >= 0:
+            with acting_as(self.invoker), contextlib.suppress(OSError):
+                os.unlink(self.part, dir_fd=self.folder_fd)
+        self._close_folder()
+
+    def _rename(self) -> None:
+        # Also after a failed write: what was written is kept, and said to be incomplete.
+        try:
+            if self.folder_fd >= 0:
+                with acting_as(self.invoker):
+                    os.replace(
+                        self.part,
+                        self.path.name,
+                        src_dir_fd=self.folder_fd,
+                        dst_dir_fd=self.folder_fd,
+                    )
+        except OSError as error:
+            raise _cannot("name", self.path, error) from error
+        finally:
+            self._close_folder()
+
+    def _close_folder(self) -> None:
+        if self.folder_fd >= 0:
+            os.close(self.folder_fd)
+            self.folder_fd = -1
+
+
+@dataclass(slots=True)
+class OutputFolder:
+    """A directory of outputs, one file per event type."""
+
+    path: Path
+    invoker: Invoker
+    files: list[OutputFile] = field(default_factory=list)
+
+    def open_file(self, name: str) -> IO[bytes]:
+        """Open one more file in the directory; raises OutputError."""
+        opened = open_output_file(self.path / name, self.invoker)
+        self.files.append(opened)
+        return opened.stream
+
+    def keep(self) -> None:
+        """Give all files their names."""
+        for one in self.files:
+            one.keep()
+
+    def drop(self) -> None:
+        """Remove what was written."""
+        for one in self.files:
+            one.drop()
+
+
+def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
+    """Open `path` for writing without following a link in its place; raises OutputError."""
+    with acting_as(invoker):
+        try:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _cannot("open", path, error) from error
+        part = f".{path.name[:200]}.{secrets.token_hex(4)}.part"
+        try:
+            _check_target(path, folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(part, flags, _MODE, dir_fd=folder)
+        except OSError as error:
+            os.close(folder)
+            raise _cannot("open", path, error) from error
+        except OutputError:
+            os.close(folder)
+            raise
+    return OutputFile(path, os.fdopen(fd, "wb", buffering=1 << 20), invoker, folder, part)
+
+
+def open_output_folder(path: Path, invoker: Invoker) -> OutputFolder:
+    """Make the directory if it is not there; raises OutputError."""
+    with acting_as(invoker):
+        try:
+            path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        except OSError as error:
+            raise _cannot("make", path, error) from error
+        if path.is_symlink():
+            raise _cannot("make", path, OSError(errno.ELOOP, "a symbolic link"))
+    return OutputFolder(path, invoker)
+
+
+def _check_target(path: Path, folder: int) -> None:
+    try:
+        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    kind = kinds.get(stat.S_IFMT(found.st_mode))
+    if kind is not None:
+        raise OutputError(
+            Problem(
+                f"output '{path}' is {kind}",
+                why="an output replaces a regular file or makes a new one, nothing else",
+                fix="remove it first, or name another path",
+            )
+        )
+    if not os.access(path.name, os.W_OK, dir_fd=folder, effective_ids=True):
+        raise OSError(errno.EACCES, "not yours to overwrite")
+
+
+def _cannot(action: str, path: Path, error: OSError) -> OutputError:
+    fixes = {
+        errno.EACCES: "name a place where you may write",
+        errno.EPERM: "name a place where you may write",
+        errno.EROFS: "the file system is read-only; name another place",
+        errno.ENOENT: "make the directory first",
+        errno.ENOSPC: "free space, or name a place with more",
+    }
+    return OutputError(
+        Problem(
+            f"cannot {action} output '{path}': {errno_text(error.errno or 0)}",
+            why="outputs are opened before anything is traced, with the rights of who started it",
+            fix=fixes.get(error.errno or 0, "name another path"),
+        )
+    )

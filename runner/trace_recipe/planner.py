@@ -1,0 +1,399 @@
+"""Planner: a resolved recipe becomes a Plan. Pure: what is there now comes in through `current`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trace_recipe.errors import KernelLacksError, Problem
+from trace_recipe.plan import COMMAND, RUNNER, MakeInstance, Plan, Scope, SetFile, Step
+from trace_recipe.triggers import parse_trigger, read_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from trace_recipe.plan import InstanceKind
+    from trace_recipe.recipe.model import Recipe
+    from trace_recipe.resolver import ResolvedRecipe, ResolvedTracer
+
+__all__ = ["DEFAULT_BUFFER_BYTES", "make_plan"]
+
+DEFAULT_BUFFER_BYTES = 8 << 20
+"""Per CPU: loses nothing at 5 million events/s on two busy CPUs (formats.md, section 9.1)."""
+
+_MANY_CPUS = 16
+_MANY_CPUS_BUFFER_BYTES = 2 << 20
+_WATERMARK_PERCENT = 25
+_MIN_SUBBUF_KB = 4
+
+# What a new instance shows before anything is written to it.
+_FRESH = {
+    "tracing_on": "1",
+    "trace_clock": "local",
+    "current_tracer": "nop",
+    "buffer_percent": "50",
+    "set_event_pid": "",
+    "set_event_notrace_pid": "",
+}
+# Global whatever instance they are written through: tracefs-state.md, section (a).
+_SHARED_FILES = frozenset(
+    {"set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh"}
+)
+_TRACER_OPTION_PREFIXES = ("func", "funcgraph", "sleep-time", "graph-time", "blk_", "test_nop")
+
+
+def make_plan(
+    resolved: ResolvedRecipe,
+    *,
+    run_id: str,
+    current: Callable[[str], str | None],
+    instance_exists: Callable[[str], bool],
+    live_text: bool = False,
+) -> Plan:
+    """Return the steps of a recipe on the kernel it was resolved against.
+
+    `current` returns what a file under the mount reads now, or None. `run_id` makes the private
+    instance's name unguessable. `live_text` asks the kernel to wake the reader for every event.
+    Raises KernelLacksError when a control file that a step needs is missing or refused.
+    """
+    return _Planner(resolved, run_id=run_id, current=current, instance_exists=instance_exists).make(
+        live_text=live_text
+    )
+
+
+class _Planner:
+    def __init__(
+        self,
+        resolved: ResolvedRecipe,
+        *,
+        run_id: str,
+        current: Callable[[str], str | None],
+        instance_exists: Callable[[str], bool],
+    ) -> None:
+        self.resolved = resolved
+        self.recipe: Recipe = resolved.loaded.recipe
+        self.current = current
+        self.kind, self.instance = _instance(self.recipe, run_id)
+        self.is_new = self.kind == "private" or (
+            self.kind == "named" and not instance_exists(self.instance)
+        )
+        self.prefix = f"instances/{self.instance}/" if self.instance else ""
+        self.steps: list[Step] = []
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+
+    def make(self, *, live_text: bool) -> Plan:
+        recipe = self.recipe
+        if self.is_new:
+            place = self.resolved.loaded.marks.place(("instance",))
+            self.steps.append(MakeInstance(self.instance, place))
+        self.set("tracing_on", "0", path=())
+        self._buffer(live_text=live_text)
+        if recipe.clock:
+            self.set("trace_clock", recipe.clock, path=("clock",))
+        self._options()
+        self._scope()
+        self._events()
+        self._tracer()
+        for event in self.resolved.events:
+            self.set(f"{_event_directory(event.name)}/enable", "1", path=event.path)
+        self.set("tracing_on", "1", path=(), starts=True, also=self._expanded())
+        if self.problems:
+            raise KernelLacksError(*self.problems)
+        self._say_what_is_shared()
+        return Plan(
+            recipe=recipe.name,
+            recipe_path=self.resolved.loaded.path,
+            instance_kind=self.kind,
+            instance=self.instance,
+            steps=tuple(self.steps),
+            notes=tuple(self.notes),
+            skipped=tuple(self.resolved.skipped),
+            events=tuple(event.name for event in self.resolved.events),
+            tracer=self.resolved.tracer.name if self.resolved.tracer else "nop",
+        )
+
+    # -- one file -----------------------------------------------------------------------------
+
+    def set(
+        self,
+        name: str,
+        after: str,
+        *,
+        path: tuple[str | int, ...],
+        text: str | None = None,
+        truncate: bool = False,
+        also: Iterable[str] = (),
+        starts: bool = False,
+    ) -> None:
+        """Add the step that makes `name` show `after`, unless it is refused here."""
+        shared = name in _SHARED_FILES or self._is_tracer_option(name)
+        at_top = name in _SHARED_FILES
+        prefix = "" if at_top else self.prefix
+        file = f"{prefix}{name}"
+        loaded = self.resolved.loaded
+        key = _dotted(path)
+        if self._refuses(name, key, path):
+            return
+        is_private = self.kind != "top" and not shared
+        self.steps.append(
+            SetFile(
+                file=file,
+                name=name,
+                before=self._before(file, name),
+                after=after,
+                text=after if text is None else text,
+                scope=Scope.PRIVATE if is_private and self.is_new else Scope.SHARED,
+                place=loaded.marks.place(path) if path else None,
+                key=key,
+                truncate=truncate,
+                also=tuple(also),
+                starts=starts,
+            )
+        )
+
+    def _before(self, file: str, name: str) -> str | None:
+        if self.is_new and file.startswith(self.prefix) and self.prefix:
+            if name.startswith("options/"):
+                return _stripped(self.current(name))
+            if name.endswith("/enable"):
+                return "0"
+            if name.endswith("/filter"):
+                return "none"
+            if name.endswith("/trigger"):
+                return ""
+            return _FRESH.get(name)
+        for step in reversed(self.steps):
+            if isinstance(step, SetFile) and step.file == file:
+                return step.after
+        return _stripped(self.current(file))
+
+    def _refuses(self, name: str, key: str, path: tuple[str | int, ...]) -> bool:
+        kernel = self.resolved.kernel
+        place = self.resolved.loaded.marks.place(path) if path else None
+        head = name.split("/", 1)[0]
+        refused = kernel.refused.get(name)
+        if refused:
+            self.problems.append(
+                Problem(
+                    f"this kernel refuses '{name}' ({refused}), even to root",
+                    why="kernel lockdown or a security module closes the function tracing files",
+                    fix="leave this key out, or boot without lockdown; `trace-recipe doctor` shows"
+                    " what still works",
+                    key=key,
+                    place=place,
+                )
+            )
+            return True
+        if head not in kernel.control_files and head not in {"events", "options", "per_cpu"}:
+            self.problems.append(
+                Problem(
+                    f"this kernel has no control file '{head}'",
+                    why=_MISSING.get(head, "it is built without the feature or is too old"),
+                    fix="leave this key out, or use a kernel that has the file",
+                    key=key,
+                    place=place,
+                )
+            )
+            return True
+        return False
+
+    def _is_tracer_option(self, name: str) -> bool:
+        return name.startswith("options/") and name[8:].startswith(_TRACER_OPTION_PREFIXES)
+
+    # -- subjects -----------------------------------------------------------------------------
+
+    def _buffer(self, *, live_text: bool) -> None:
+        buffer = self.recipe.buffer
+        if buffer.subbuf is not None:
+            size_kb = max(_MIN_SUBBUF_KB, -(-buffer.subbuf // 1024))
+            self.set("buffer_subbuf_size_kb", str(size_kb), path=("buffer", "subbuf"))
+        if buffer.size is not None:
+            self.set("buffer_size_kb", str(-(-buffer.size // 1024)), path=("buffer", "size"))
+        elif self.is_new:
+            few = len(self.resolved.kernel.possible_cpus) <= _MANY_CPUS
+            size = DEFAULT_BUFFER_BYTES if few else _MANY_CPUS_BUFFER_BYTES
+            self.set("buffer_size_kb", str(size // 1024), path=())
+        watermark = buffer.watermark
+        if live_text:
+            watermark = 0
+        if watermark is None and self.is_new:
+            watermark = _WATERMARK_PERCENT
+        if watermark is not None and "buffer_percent" in self.resolved.kernel.control_files:
+            path = ("buffer", "watermark") if buffer.watermark is not None else ()
+            self.set("buffer_percent", str(watermark), path=path)
+
+    def _options(self) -> None:
+        recipe = self.recipe
+        overwrite = "1" if recipe.buffer.mode == "overwrite" else "0"
+        path = ("buffer",) if "buffer" in recipe.model_fields_set else ()
+        self.set("options/overwrite", overwrite, path=path)
+        for option, wanted in recipe.options.items():
+            value = "1" if wanted else "0"
+            if self.prefix and option in {"record-cmd", "trace_printk", "printk-msg-only"}:
+                # Not in an instance's options/: only reachable through its trace_options.
+                word = option if wanted else f"no{option}"
+                self.set("trace_options", word, path=("options", option))
+                continue
+            self.set(f"options/{option}", value, path=("options", option))
+        if recipe.scope.follow:
+            self.set("options/event-fork", "1", path=("scope", "follow"))
+            if self._traces_functions() and "function-fork" in self.resolved.kernel.options:
+                self.set("options/function-fork", "1", path=("scope", "follow"))
+
+    def _scope(self) -> None:
+        scope = self.recipe.scope
+        if scope.cpus is not None:
+            self.set("tracing_cpumask", _cpumask(scope.cpus), path=("scope", "cpus"))
+        pids = [COMMAND if pid == "command" else str(pid) for pid in scope.pids]
+        excluded = [str(pid) for pid in scope.exclude_pids]
+        if pids:
+            self._pids("set_event_pid", pids, path=("scope", "pids"))
+            if self._traces_functions():
+                self._pids("set_ftrace_pid", pids, path=("scope", "pids"))
+        if excluded or not pids:
+            path = ("scope", "exclude_pids") if excluded else ()
+            if "set_event_notrace_pid" in self.resolved.kernel.control_files:
+                self._pids("set_event_notrace_pid", [*excluded, RUNNER], path=path)
+            if self._traces_functions() and (
+                "set_ftrace_notrace_pid" in self.resolved.kernel.control_files
+            ):
+                self._pids("set_ftrace_notrace_pid", [*excluded, RUNNER], path=path)
+
+    def _pids(self, name: str, pids: list[str], *, path: tuple[str | int, ...]) -> None:
+        # Someone else's list in an existing instance is replaced, and put back afterwards.
+        self.set(name, " ".join(pids), text="\n".join(pids) + "\n", truncate=True, path=path)
+
+    def _events(self) -> None:
+        for event in self.resolved.events:
+            directory = _event_directory(event.name)
+            if event.filter is not None:
+                self.set(f"{directory}/filter", event.filter, path=(*event.path, "filter"))
+        for event in self.resolved.events:
+            directory = _event_directory(event.name)
+            for number, trigger in enumerate(event.triggers):
+                spec = parse_trigger(trigger)
+                also = [f"{self.prefix}{directory}/enable"]
+                if spec.target:
+                    also.append(f"{self.prefix}{_event_directory(spec.target)}/enable")
+                self.set(
+                    f"{directory}/trigger",
+                    read_form(spec),
+                    text=trigger,
+                    path=(*event.path, "triggers", number),
+                    also=also,
+                )
+
+    def _tracer(self) -> None:
+        tracer = self.resolved.tracer
+        only, excluded = self.resolved.functions_only, self.resolved.functions_not
+        if only:
+            text = "\n".join(only) + "\n"
+            path = ("functions", "only")
+            self.set("set_ftrace_filter", " ".join(only), text=text, truncate=True, path=path)
+        if excluded:
+            text = "\n".join(excluded) + "\n"
+            path = ("functions", "not")
+            self.set("set_ftrace_notrace", " ".join(excluded), text=text, truncate=True, path=path)
+        if tracer is None:
+            return
+        path = tracer.path
+        for name, functions in (
+            ("set_graph_function", tracer.graph_functions),
+            ("set_graph_notrace", tracer.graph_notrace),
+        ):
+            if functions:
+                text = "\n".join(functions) + "\n"
+                at = (*path, name.replace("set_", "").replace("function", "functions"))
+                self.set(name, " ".join(functions), text=text, truncate=True, path=at)
+        if tracer.max_graph_depth is not None:
+            depth = str(tracer.max_graph_depth)
+            self.set("max_graph_depth", depth, path=(*path, "max_graph_depth"))
+        # The tracer comes first: some reset the threshold or bring their options along.
+        also = [f"{self.prefix}{name}" for name in ("tracing_max_latency",) if self._has(name)]
+        self.set("current_tracer", tracer.name, path=path, also=also)
+        if tracer.threshold_us is not None:
+            self.set("tracing_thresh", str(tracer.threshold_us), path=(*path, "threshold"))
+        for option, wanted in tracer.options.items():
+            at = (*path, "options", option)
+            self.set(f"options/{option}", "1" if wanted else "0", path=at)
+
+    def _has(self, name: str) -> bool:
+        return name in self.resolved.kernel.control_files
+
+    def _traces_functions(self) -> bool:
+        tracer: ResolvedTracer | None = self.resolved.tracer
+        return tracer is not None and tracer.name in {"function", "function_graph"}
+
+    def _expanded(self) -> tuple[str, ...]:
+        # Enabling the first event expands the top level's ring buffer for good: on 6.1 even when
+        # it is enabled in an instance (tracefs-state.md, section 12).
+        return ("buffer_size_kb",) if "buffer_size_kb" in self.resolved.kernel.control_files else ()
+
+    def _say_what_is_shared(self) -> None:
+        if self.kind == "top":
+            self.notes.append(
+                "the top level is used: events that others have enabled there are recorded too,"
+                " and what its buffer holds is consumed"
+            )
+        shared = [
+            step.name
+            for step in self.steps
+            if isinstance(step, SetFile) and step.scope is Scope.SHARED and self.kind == "private"
+        ]
+        if shared:
+            names = ", ".join(dict.fromkeys(shared))
+            self.notes.append(f"shared with everyone while it runs: {names}")
+
+
+_MISSING: Mapping[str, str] = {
+    "buffer_subbuf_size_kb": "sub-buffers of other sizes came with Linux 6.8",
+    "set_event_notrace_pid": "excluding pids came with Linux 5.7",
+    "set_ftrace_filter": "it is built without CONFIG_DYNAMIC_FTRACE",
+    "set_ftrace_notrace": "it is built without CONFIG_DYNAMIC_FTRACE",
+    "set_ftrace_pid": "it is built without CONFIG_FUNCTION_TRACER",
+    "set_graph_function": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
+    "set_graph_notrace": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
+    "max_graph_depth": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
+}
+
+
+def _instance(recipe: Recipe, run_id: str) -> tuple[InstanceKind, str]:
+    match recipe.instance:
+        case "private":
+            return "private", f"trace-recipe-{recipe.name[:32]}-{run_id}"
+        case "top":
+            return "top", ""
+        case name:
+            return "named", name
+
+
+def _event_directory(full_name: str) -> str:
+    system, _, name = full_name.partition(":")
+    return f"events/{system}/{name}"
+
+
+def _cpumask(cpus: Iterable[int]) -> str:
+    """Return the kernel's hex mask: groups of 32 bits, most significant first."""
+    mask = sum(1 << cpu for cpu in set(cpus))
+    groups = []
+    while mask or not groups:
+        groups.append(mask & 0xFFFFFFFF)
+        mask >>= 32
+    groups.reverse()
+    return ",".join([f"{groups[0]:x}", *(f"{group:08x}" for group in groups[1:])])
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _stripped(text: str | None) -> str | None:
+    if text is None:
+        return None
+    text = text.rstrip("\n")
+    if "[" in text and "]" in text and " " in text:  # `local [mono] …` shows the chosen one
+        return text[text.index("[") + 1 : text.index("]")]
+    return "" if text.startswith("# Available triggers") else text

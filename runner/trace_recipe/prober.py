@@ -1,0 +1,124 @@
+"""Prober: looks at a live tracefs and the machine around it, and returns the Kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trace_recipe.errors import TracefsError
+from trace_recipe.kernel import Kernel
+from trace_recipe.tracefs import FormatTexts, Tracefs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["parse_cpu_list", "probe_kernel"]
+
+_TRIGGER_WORDS = re.compile(r"^# Available triggers:\n# (.*)$", re.MULTILINE)
+
+# Files whose refusal explains itself to a user: probed by opening them for reading only.
+_PROBED = (
+    "set_ftrace_filter",
+    "set_ftrace_notrace",
+    "set_ftrace_pid",
+    "set_graph_function",
+    "set_graph_notrace",
+    "max_graph_depth",
+    "available_filter_functions",
+    "current_tracer",
+    "set_event",
+    "dynamic_events",
+    "tracing_thresh",
+    "tracing_max_latency",
+)
+
+
+def probe_kernel(tracefs: Tracefs, *, with_functions: bool = False) -> Kernel:
+    """Return what the live kernel offers; nothing is written. Raises TracefsError.
+
+    `with_functions` also reads available_filter_functions, which takes a while (40 000 lines).
+    """
+    refused = _refused(tracefs)
+    functions = _functions(tracefs) if with_functions else None
+    uname = os.uname()
+    return Kernel(
+        release=uname.release,
+        machine=uname.machine,
+        byte_order="<" if sys.byteorder == "little" else ">",
+        long_size=_long_size(tracefs),
+        page_size_bytes=os.sysconf("SC_PAGESIZE"),
+        possible_cpus=_cpus("possible"),
+        online_cpus=_cpus("online"),
+        tracers=tuple(tracefs.read("available_tracers").split()),
+        options=tracefs.list("options"),
+        clocks=tuple(word.strip("[]") for word in tracefs.read("trace_clock").split()),
+        control_files=frozenset(tracefs.list()),
+        format_texts=FormatTexts(tracefs),
+        header_page_text=tracefs.read("events/header_page"),
+        header_event_text=tracefs.read("events/header_event"),
+        readme=tracefs.read("README"),
+        triggers=_triggers(tracefs),
+        refused=refused,
+        functions=functions,
+    )
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """Parse the kernel's `0-3,7` form."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first:
+            cpus += range(int(first), int(last or first) + 1)
+    return tuple(cpus)
+
+
+def _cpus(kind: str) -> tuple[int, ...]:
+    path = Path("/sys/devices/system/cpu") / kind
+    try:
+        return parse_cpu_list(path.read_text())
+    except OSError:
+        return tuple(range(os.cpu_count() or 1))
+
+
+def _long_size(tracefs: Tracefs) -> int:
+    match = re.search(r"commit;\toffset:\d+;\tsize:(\d+);", tracefs.read("events/header_page"))
+    return int(match[1]) if match else 8
+
+
+def _refused(tracefs: Tracefs) -> dict[str, str]:
+    refused = {}
+    for name in _PROBED:
+        if not tracefs.exists(name):
+            continue
+        try:
+            os.close(tracefs.open_file(name, os.O_RDONLY))
+        except TracefsError as error:
+            import errno  # noqa: PLC0415 - only on the rare refusal
+
+            refused[name] = errno.errorcode.get(error.errno, str(error.errno))
+    return refused
+
+
+def _functions(tracefs: Tracefs) -> Sequence[str] | None:
+    try:
+        text = tracefs.read("available_filter_functions")
+    except TracefsError:
+        return None
+    return text.splitlines()
+
+
+def _triggers(tracefs: Tracefs) -> tuple[str, ...]:
+    # The empty trigger file of any event lists the words this kernel knows.
+    for system in ("sched", "syscalls", "timer", "irq"):
+        if not tracefs.exists(f"events/{system}"):
+            continue
+        for event in tracefs.list(f"events/{system}"):
+            path = f"events/{system}/{event}/trigger"
+            if tracefs.exists(path):
+                if match := _TRIGGER_WORDS.search(tracefs.read(path)):
+                    return tuple(match[1].split())
+    return ()

@@ -1,0 +1,75 @@
+"""Receipt: what became of every file that a run touched, and whether the machine is as before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Outcome", "Receipt", "ReceiptLine"]
+
+
+class Outcome(StrEnum):
+    """What a read-back after the run says of one file."""
+
+    RESTORED = "restored"
+    FOREIGN = "foreign"  # somebody else changed it meanwhile; theirs, and left alone
+    IMPOSSIBLE = "impossible"  # the kernel offers no way back; the reason says why
+    LEFT = "left"  # ours, and still there
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLine:
+    """One touched file: what it read before and what it reads now."""
+
+    file: str
+    outcome: Outcome
+    before: str
+    now: str
+    reason: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Return the line as JSON data."""
+        return {
+            "file": self.file,
+            "outcome": self.outcome.value,
+            "before": self.before,
+            "now": self.now,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """All lines of one run, in the order in which they were put back."""
+
+    run_id: str
+    lines: tuple[ReceiptLine, ...]
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many files had this outcome."""
+        return sum(line.outcome is outcome for line in self.lines)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing of ours is left."""
+        return self.count(Outcome.LEFT) == 0
+
+    def __str__(self) -> str:
+        text = f"restored {self.count(Outcome.RESTORED)}/{len(self.lines)}"
+        for outcome, words in (
+            (Outcome.FOREIGN, "left because others changed it"),
+            (Outcome.IMPOSSIBLE, "cannot be put back"),
+            (Outcome.LEFT, "NOT restored"),
+        ):
+            if count := self.count(outcome):
+                text += f", {count} {words}"
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt as JSON data."""
+        return {
+            "run_id": self.run_id,
+            "summary": str(self),
+            "files": [line.as_json() for line in self.lines],
+        }

@@ -1,0 +1,236 @@
+"""Recording: a directory with raw sub-buffers and every text needed to decode them anywhere.
+
+manifest.json   what, when, where, how it ended, what was lost, the receipt
+cpuN.raw        whole sub-buffers of CPU N, oldest first
+formats.json    {"system:event": format text} of the enabled events and of ftrace's own
+header_page header_event saved_cmdlines saved_tgids printk_formats
+kallsyms.zst    symbols, where the kernel shows them
+recipe.yaml plan.json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import zstandard
+
+from trace_recipe.errors import DecodeError, errno_text
+from trace_recipe.events import Buffer, Symbols, TraceData
+from trace_recipe.formats import EventFormat, FormatError, parse_event_format, parse_header_page
+from trace_recipe.manifest import Manifest, manifest_from_json, manifest_to_json
+from trace_recipe.page_files import FilePages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trace_recipe.events import Pages
+
+__all__ = [
+    "KALLSYMS_FILE",
+    "MANIFEST_FILE",
+    "is_recording",
+    "make_trace_data",
+    "open_recording",
+    "parse_cmdlines",
+    "parse_printk_formats",
+    "parse_symbols",
+    "read_manifest",
+    "write_manifest",
+]
+
+MANIFEST_FILE = "manifest.json"
+KALLSYMS_FILE = "kallsyms.zst"
+_MAX_KALLSYMS_BYTES = 256 << 20
+_NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai", "uptime"})
+_PRINTK_LINE = re.compile(r'^0x([0-9a-f]+) : "(.*)"$', re.MULTILINE)
+_ESCAPE = re.compile(r"\\(n|t|r|\"|\\|[0-7]{1,3}|x[0-9a-fA-F]{2})")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
+
+
+def is_recording(path: Path) -> bool:
+    """Whether the directory holds a manifest."""
+    return (path / MANIFEST_FILE).is_file()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read manifest.json; raises DecodeError."""
+    path = directory / MANIFEST_FILE
+    try:
+        return manifest_from_json(path.read_text())
+    except OSError as error:
+        raise DecodeError(errno_text(error.errno or 0), file=str(path)) from error
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise DecodeError(f"not a manifest of trace-recipe: {first}", file=str(path)) from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write manifest.json, replacing an earlier one at once."""
+    path = directory / MANIFEST_FILE
+    fresh = path.with_suffix(".new")
+    fresh.write_text(manifest_to_json(manifest))
+    fresh.replace(path)
+
+
+def open_recording(directory: Path) -> TraceData:
+    """Open a recording for decoding; pages are read when they are needed.
+
+    Raises DecodeError when a part without which nothing can be decoded is missing or damaged.
+    """
+    manifest = read_manifest(directory)
+    header_page = _text(directory, "header_page")
+    long_size = manifest.kernel.long_size
+    try:
+        data_offset = parse_header_page(header_page).data_offset
+        texts = json.loads(_text(directory, "formats.json"))
+        formats = [
+            parse_event_format(text, name.partition(":")[0], long_size=long_size)
+            for name, text in texts.items()
+        ]
+    except (FormatError, ValueError, AttributeError) as error:
+        where = str(directory / "formats.json")
+        raise DecodeError(f"the event formats cannot be read: {error}", file=where) from error
+    buffers = []
+    for entry in manifest.buffers:
+        cpus: dict[int, Pages] = {}
+        for cpu in entry.cpus:
+            path = directory / Path(cpu.file).name
+            if not path.is_file():
+                raise DecodeError(f"the pages of CPU {cpu.cpu} are missing", file=str(path))
+            cpus[cpu.cpu] = FilePages(path, subbuf_size_bytes=entry.subbuf_size_bytes)
+        stats = {cpu.cpu: cpu.stats for cpu in entry.cpus}
+        # A private instance is the whole recording: it is not named in the outputs.
+        buffers.append(Buffer("", entry.clock, entry.subbuf_size_bytes, cpus, stats, entry.tracer))
+    return make_trace_data(
+        manifest,
+        formats={one.id: one for one in formats},
+        buffers=tuple(buffers),
+        data_offset=data_offset,
+        header_page_text=header_page,
+        header_event_text=_text(directory, "header_event"),
+        cmdlines_text=_text(directory, "saved_cmdlines", missing=""),
+        tgids_text=_text(directory, "saved_tgids", missing=""),
+        printk_text=_text(directory, "printk_formats", missing=""),
+        kallsyms_text=_kallsyms(directory),
+    )
+
+
+def make_trace_data(
+    manifest: Manifest,
+    *,
+    formats: Mapping[int, EventFormat],
+    buffers: tuple[Buffer, ...],
+    data_offset: int,
+    header_page_text: str,
+    header_event_text: str,
+    cmdlines_text: str,
+    tgids_text: str,
+    printk_text: str,
+    kallsyms_text: str,
+) -> TraceData:
+    """Put the parsed texts of one recording together."""
+    kernel = manifest.kernel
+    return TraceData(
+        formats=formats,
+        byte_order="<" if kernel.byte_order == "little" else ">",
+        long_size=kernel.long_size,
+        data_offset=data_offset,
+        buffers=buffers,
+        cpu_count=kernel.cpu_count,
+        header_page_text=header_page_text,
+        header_event_text=header_event_text,
+        cmdlines=parse_cmdlines(cmdlines_text),
+        tgids=_parse_tgids(tgids_text),
+        printk_formats=parse_printk_formats(printk_text),
+        symbols=parse_symbols(kallsyms_text) if kallsyms_text else None,
+        kallsyms_text=kallsyms_text,
+        printk_text=printk_text,
+        uname=kernel.uname,
+        wall_offset_ns=_wall_offset_ns(manifest),
+        options=manifest.options,
+    )
+
+
+def parse_cmdlines(text: str) -> dict[int, str]:
+    """Parse saved_cmdlines: `pid comm`, where the comm may hold blanks."""
+    found = {}
+    for line in text.split("\n"):
+        pid, separator, comm = line.strip().partition(" ")
+        if separator and pid.isdigit():
+            found[int(pid)] = comm
+    return found
+
+
+def parse_printk_formats(text: str) -> dict[int, str]:
+    """Parse printk_formats: address → the text with its escapes resolved."""
+
+    def unescape(match: re.Match[str]) -> str:
+        code = match[1]
+        if code in _ESCAPES:
+            return _ESCAPES[code]
+        return chr(int(code[1:], 16) if code[0] == "x" else int(code, 8))
+
+    return {
+        int(address, 16): _ESCAPE.sub(unescape, body)
+        for address, body in _PRINTK_LINE.findall(text)
+    }
+
+
+def parse_symbols(text: str) -> Symbols | None:
+    """Parse kallsyms; None when the addresses are hidden (all zero) or there are none."""
+    pairs = []
+    for line in text.splitlines():
+        words = line.split(None, 3)
+        if len(words) < 3 or words[1] in "aA" or words[2].startswith("$"):
+            continue
+        try:
+            address = int(words[0], 16)
+        except ValueError:
+            continue
+        if address:
+            pairs.append((address, words[2]))
+    if not pairs:
+        return None
+    pairs.sort(key=lambda pair: pair[0])
+    addresses = np.array([address for address, _ in pairs], np.uint64)
+    return Symbols(addresses, [name for _, name in pairs])
+
+
+def _parse_tgids(text: str) -> dict[int, int]:
+    pairs = (line.split() for line in text.splitlines())
+    return {int(pair[0]): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
+
+
+def _wall_offset_ns(manifest: Manifest) -> int | None:
+    if not manifest.buffers or manifest.buffers[0].clock not in _NS_CLOCKS:
+        return None
+    for pair in manifest.clock_pairs:
+        if pair.trace_ns is not None:
+            return pair.wall_ns - pair.trace_ns
+    return None
+
+
+def _kallsyms(directory: Path) -> str:
+    path = directory / KALLSYMS_FILE
+    try:
+        data = path.read_bytes()
+        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_KALLSYMS_BYTES)
+    except FileNotFoundError:
+        return ""
+    except (OSError, zstandard.ZstdError):
+        return ""  # without symbols addresses stay numbers; the events are all there
+    return text.decode("utf-8", "replace")
+
+
+def _text(directory: Path, name: str, *, missing: str | None = None) -> str:
+    path = directory / name
+    try:
+        return path.read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        if missing is not None:
+            return missing
+        raise DecodeError(errno_text(error.errno or 0), file=str(path)) from error
