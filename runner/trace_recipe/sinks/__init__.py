@@ -25,11 +25,16 @@ class Sink(Protocol):
 
 
 SINKS: dict[str, str] = {
+    "csv": "trace_recipe.sinks.csv_rows:CsvSink",
+    "jsonl": "trace_recipe.sinks.jsonl:JsonlSink",
     "text": "trace_recipe.sinks.text:TextSink",
 }
 
 
-def make_sink(name: str, stream: IO[bytes], **options: Any) -> Sink:
-    """Return the sink called `name` on an open binary stream; raises KeyError when unknown."""
+def make_sink(name: str, stream: IO[bytes] | None, **options: Any) -> Sink:
+    """Return the sink called `name` on an open binary stream; raises KeyError when unknown.
+
+    The stream is None for a sink that opens its own files through the option `open_file`.
+    """
     module, _, class_name = SINKS[name].partition(":")
     return cast("Sink", getattr(import_module(module), class_name)(stream, **options))
