@@ -1,0 +1,608 @@
+"""YAML 1.2 text -> a tree of values that know where they stand, and lookups in that tree.
+
+Only YAML's core types: no tags, anchors, aliases or merge keys, no key twice, one document.
+PyYAML scans and parses; composing and resolving are ours, since its own are YAML 1.1.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.scanner import Scanner
+
+from trace_recipe.errors import Place, Problem, RecipeError
+
+__all__ = ["MAX_BYTES", "Located", "Marks", "Path", "Source", "Span", "decode_text", "parse_yaml"]
+
+Path = tuple[str | int, ...]
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False}
+_BOOLEANS["FALSE"] = False
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# Not printable in YAML, or able to show a reader other lines than the machine reads.
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
+    "|\r(?!\n)"
+)
+_LONG_ESCAPES = {"x": 2, "u": 4, "U": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file's text and where its lines begin."""
+
+    file: str
+    text: str
+    line_starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, file: str, text: str) -> Source:
+        """Return the source with its lines found."""
+        ends = (match.end() for match in re.finditer("\n", text))
+        return cls(file, text, (0, *ends))
+
+    def place(self, index: int) -> Place:
+        """Return the place of a character, by its index in the text."""
+        index = max(0, min(index, len(self.text)))
+        line = bisect_right(self.line_starts, index) - 1
+        start = self.line_starts[line]
+        end = self.text.find("\n", start)
+        source_line = self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
+        return Place(self.file, line + 1, index - start + 1, source_line.replace("\t", " "))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a scalar after `${name}` was put in: where it begins, and where it came from."""
+
+    start: int
+    raw_start: int
+    is_literal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A value of a document: a scalar, a list or a mapping of Located, and where it stands."""
+
+    value: Any
+    source: Source
+    start: int
+    end: int
+    style: str | None = None
+    key_start: int | None = None
+    raw: str = ""
+    spans: tuple[Span, ...] = field(default=())
+
+    def plain(self) -> Any:
+        """Return the value without its places, as json.loads would."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def place(self, offset: int | None = None) -> Place:
+        """Return where the value begins, or where a character of its text stands."""
+        if offset is None or not isinstance(self.value, str) or not self.raw:
+            return self.source.place(self.start)
+        offset = self._raw_offset(max(0, offset))
+        indexes = _source_indexes(self.source.text, self.start, self.end, self.style, self.raw)
+        if not indexes:
+            return self.source.place(self.start)
+        if offset < len(indexes):
+            return self.source.place(indexes[offset])
+        return self.source.place(indexes[-1] + 1)
+
+    def _raw_offset(self, offset: int) -> int:
+        """Return the offset before parameters were put in."""
+        for span in reversed(self.spans):
+            if offset >= span.start:
+                return span.raw_start + (offset - span.start if span.is_literal else 0)
+        return offset
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where every value and key of a merged recipe stands, by its path."""
+
+    root: Located
+
+    def place(self, path: Path, *, offset: int | None = None) -> Place:
+        """Return where a value stands, `offset` characters into its text; else its parent."""
+        node, found = self._walk(path)
+        return node.place(offset if found else None)
+
+    def key_place(self, path: Path) -> Place:
+        """Return where the key of a value stands; for a list item, the item."""
+        node, found = self._walk(path)
+        if found and node.key_start is not None:
+            return node.source.place(node.key_start)
+        return node.place()
+
+    def _walk(self, path: Path) -> tuple[Located, bool]:
+        node = self.root
+        for step in path:
+            below: Any = node.value
+            is_key = isinstance(below, dict) and step in below
+            is_item = isinstance(below, list) and isinstance(step, int) and 0 <= step < len(below)
+            if not is_key and not is_item:
+                return node, False
+            node = below[step]
+        return node, True
+
+
+def decode_text(file: str, data: bytes) -> str:
+    """Return a recipe file's bytes as text; raises RecipeError when they are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        good = Source.of(file, data[: error.start].decode())
+        raise RecipeError(
+            Problem(
+                f"the byte 0x{data[error.start]:02x} is not UTF-8 text",
+                "a recipe is UTF-8",
+                f"convert it: iconv -t UTF-8 {file}",
+                place=good.place(len(good.text)),
+            )
+        ) from error
+
+
+def parse_yaml(file: str, text: str) -> Located:
+    """Return the document's root, a mapping; raises RecipeError with every problem found."""
+    text = text.removeprefix("\ufeff")
+    source = Source.of(file, text)
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise RecipeError(
+            Problem(
+                "the file is too large for a recipe",
+                f"{MAX_BYTES >> 20} MiB is the most that is read",
+                "is it the right file?",
+                place=source.place(0),
+            )
+        )
+    hidden = [_hidden_problem(source, match) for match in _FORBIDDEN.finditer(text)]
+    if hidden:
+        raise RecipeError(*hidden[:20])
+    composer = _Composer(source)
+    root = composer.compose()
+    if composer.problems:
+        raise RecipeError(*composer.problems)
+    return root
+
+
+class _Events(Reader, Scanner, Parser):
+    """PyYAML's scanner and parser, without its composer, resolver and constructor."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+class _Stop(Exception):  # noqa: N818 - ends composing early; the problem is recorded already
+    """Nothing more can be read after this problem."""
+
+
+class _Composer:
+    """Makes the tree from PyYAML's events and gathers what is wrong with it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        self._nodes = 0
+        self._events = _Events(source.text)
+
+    def compose(self) -> Located:
+        """Return the root; when problems were gathered it is not to be used."""
+        empty = Located({}, self.source, 0, 0)
+        try:
+            return self._document() or empty
+        except _Stop:
+            return empty
+        except yaml.MarkedYAMLError as error:
+            self._report_syntax(error)
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
+            # Escapes beyond Unicode and absurd version numbers end in Python's own errors.
+            self._report(
+                self._events.index,
+                "this is not YAML",
+                "an escape or number in it is out of range",
+                "write it differently",
+            )
+        return empty
+
+    def _document(self) -> Located | None:
+        self._next()
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            self._report(
+                0,
+                "the file is empty",
+                "a recipe is a mapping of keys",
+                "start it with 'recipe: v1' and 'name: my-recipe'; `trace-recipe init` writes one",
+            )
+            return None
+        version = getattr(event, "version", None)
+        if getattr(event, "tags", None) or (version is not None and version != (1, 2)):
+            self._report(
+                event.start_mark.index,
+                "a recipe has no directives",
+                "lines with % in front change how the rest is read",
+                "take the line out",
+            )
+        root = self._node(self._next(), depth=1)
+        self._next()
+        after = self._next()
+        if not isinstance(after, yaml.StreamEndEvent):
+            self._report(
+                _index(after.start_mark),
+                "a second document begins",
+                "a file holds one recipe",
+                "put it into a file of its own; `include` joins files",
+            )
+            return None
+        if not isinstance(root.value, dict) and not self.problems:
+            is_empty = root.value is None
+            self._report(
+                root.start,
+                "the file is empty" if is_empty else "a recipe is a mapping of keys",
+                "" if is_empty else f"this is {_kind_of(root.value)}",
+                "start it with 'recipe: v1' and 'name: my-recipe'",
+            )
+        return root
+
+    def _next(self) -> Any:
+        return self._events.get_event()  # type: ignore[no-untyped-call] # so are its stubs
+
+    def _node(self, event: Any, *, depth: int) -> Located:
+        self._nodes += 1
+        start = event.start_mark.index
+        if depth > MAX_DEPTH:
+            self._report(
+                start,
+                "it is nested too deeply",
+                f"{MAX_DEPTH} levels are the most",
+                "is a bracket missing?",
+            )
+            raise _Stop
+        if self._nodes > MAX_NODES:
+            self._report(
+                start,
+                "there are too many values",
+                f"{MAX_NODES} are the most in one file",
+                "split the recipe",
+            )
+            raise _Stop
+        if isinstance(event, yaml.AliasEvent):
+            self._report_alias(start)
+            return Located(None, self.source, start, _index(event.end_mark))
+        if event.anchor is not None:
+            self._report(
+                start,
+                f"an anchor: '&{event.anchor}'",
+                "recipes have no anchors and aliases: what is written is what is read",
+                "write the value out; text that begins with '&' needs quotes",
+            )
+        if event.tag is not None:
+            self._report_tag(start)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(event, depth)
+        return self._mapping(event, depth)
+
+    def _sequence(self, start: Any, depth: int) -> Located:
+        items = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth=depth + 1))
+        return Located(items, self.source, start.start_mark.index, _index(event.end_mark), "[")
+
+    def _mapping(self, start: Any, depth: int) -> Located:
+        children: dict[str, Located] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            before = len(self.problems)
+            key = self._node(event, depth=depth + 1)
+            child = self._node(self._next(), depth=depth + 1)
+            if len(self.problems) > before and not isinstance(key.value, str):
+                continue
+            if not isinstance(key.value, str):
+                self._report_key(key)
+            elif key.value == "<<" and key.style is None:
+                self._report(
+                    key.start,
+                    "a merge key '<<'",
+                    "recipes have no anchors and no merge keys",
+                    "write the keys out, or use `include`",
+                )
+            elif key.value in children:
+                first = children[key.value]
+                line = self.source.place(first.key_start or 0).line
+                self._report(
+                    key.start,
+                    f"the key {key.value!r} stands here twice",
+                    f"it is on line {line} already",
+                    "take one of them out, or join them",
+                )
+            else:
+                children[key.value] = replace(child, key_start=key.start)
+        return Located(children, self.source, start.start_mark.index, _index(event.end_mark), "{")
+
+    def _scalar(self, event: Any) -> Located:
+        text: str = event.value
+        start, end = event.start_mark.index, event.end_mark.index
+        value: Any = text
+        if event.implicit[0] and event.style is None:
+            try:
+                value = _core_value(text)
+            except ValueError as error:
+                self._report(start, str(error), fix="put it in quotes when it is meant as text")
+        elif hidden := re.search("[\x00\ud800-\udfff]", text):
+            self._report(
+                start,
+                f"the escape for U+{ord(hidden[0]):04X} in quoted text",
+                "neither files nor the kernel take this character",
+                "take it out",
+            )
+        return Located(value, self.source, start, end, event.style, raw=text)
+
+    def _report(self, index: int, what: str, why: str = "", fix: str = "") -> None:
+        self.problems.append(Problem(what, why, fix, place=self.source.place(index)))
+
+    def _report_alias(self, index: int) -> None:
+        word = re.match(r"[^\s,]*", self.source.text[index : index + 80])
+        assert word is not None, "it matches nothing, too"
+        self._report(
+            index,
+            f"an alias: {word[0]!r}",
+            "in YAML '*' in front of a value names an anchor, and recipes have none",
+            f'put it in quotes: "{word[0]}"',
+        )
+
+    def _report_tag(self, index: int) -> None:
+        word = re.match(r"[^\s,]*", self.source.text[index : index + 80])
+        assert word is not None, "it matches nothing, too"
+        self._report(
+            index,
+            f"a tag: {word[0]!r}",
+            "in YAML '!' in front of a value names a type, and recipes have none",
+            f'put it in quotes: "{word[0]}"',
+        )
+
+    def _report_key(self, key: Located) -> None:
+        if isinstance(key.value, dict | list):
+            what, fix = f"a key that is {_kind_of(key.value)}", "a value like ${x} needs quotes"
+        elif key.value is None:
+            what, fix = "a key without text", "write the key in front of ':'"
+        else:
+            what = f"the key '{key.raw}' is {_kind_of(key.value)}, not text"
+            fix = f'put it in quotes: "{key.raw}"'
+        self._report(key.start, what, "keys are text", fix)
+
+    def _report_syntax(self, error: yaml.MarkedYAMLError) -> None:
+        """Say in our words what PyYAML cannot read."""
+        problem, context = error.problem or "", error.context or ""
+        mark = error.problem_mark or error.context_mark
+        index = mark.index if mark is not None else 0
+        first = error.context_mark.index if error.context_mark is not None else index
+        if "scanning an alias" in context or "scanning an anchor" in context:
+            self._report_alias(first)
+        elif "tag" in context or "tag handle" in problem:
+            self._report_tag(first)
+        else:
+            at_first, what, why, fix = _syntax_words(problem, context)
+            self._report(first if at_first else index, what, why, fix)
+
+
+def _index(mark: Any) -> int:
+    """Return where one of PyYAML's marks stands; its stubs say that there may be none."""
+    index: int = mark.index
+    return index
+
+
+def _hidden_problem(source: Source, match: re.Match[str]) -> Problem:
+    return Problem(
+        f"the character U+{ord(match[0]):04X} is not allowed",
+        "control and direction characters can hide what a recipe does",
+        "take it out; in double quotes it can be written as an escape",
+        place=source.place(match.start()),
+    )
+
+
+def _syntax_words(problem: str, context: str) -> tuple[bool, str, str, str]:
+    """Return whether the beginning of the construct is meant, and what, why, fix."""
+    if "'\\t'" in problem or "'\\t'" in context:
+        return False, "a tab", "YAML is indented with spaces only", "write spaces for it"
+    if "cannot start any token" in problem:
+        char = problem.split("'")[1]
+        return False, f"a value begins with '{char}'", "YAML keeps it", "put the value in quotes"
+    if "mapping values are not allowed" in problem:
+        return (
+            False,
+            "a ':' that YAML does not expect",
+            "it would begin a second mapping in the same line",
+            "put the value in quotes, or check the indentation",
+        )
+    if "quoted scalar" in context:
+        if "end of stream" in problem or "document separator" in problem:
+            return True, "the quote is never closed", "", "close it"
+        return (
+            False,
+            "an unknown escape in double quotes",
+            "'\\' begins an escape there",
+            "write '\\\\' for it, or use single quotes",
+        )
+    if "could not find expected ':'" in problem:
+        return True, "a line without ':'", "a mapping needs 'key: value'", "add ':' and a value"
+    if "',' or ']'" in problem:
+        return True, "the '[' is not closed", "items are separated by ','", "close it with ']'"
+    if "',' or '}'" in problem:
+        return True, "the '{' is not closed", "entries are separated by ','", "close it with '}'"
+    if "block scalar" in context:
+        return False, "the first line of this block is malformed", "", "write '|' or '>-' alone"
+    if "directive" in context or "directive" in problem:
+        return False, "a directive cannot be read", "", "take the line with % out"
+    return (
+        False,
+        "the structure breaks here",
+        f"YAML says: {problem}" if problem else "",
+        "check the indentation and the quotes of the line and of the one before it",
+    )
+
+
+def _core_value(text: str) -> Any:
+    """Return a plain scalar by YAML 1.2's core schema; raises ValueError with our words."""
+    if text in _NULLS:
+        return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if len(text) > 40 and (_DECIMAL.fullmatch(text) or _OCTAL.fullmatch(text)):
+        raise ValueError("the number has too many digits")
+    if _DECIMAL.fullmatch(text):
+        return _bounded(int(text))
+    if _OCTAL.fullmatch(text):
+        return _bounded(int(text, 8))
+    if _HEX.fullmatch(text):
+        return _bounded(int(text, 16))
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError(f"'{text}' is no number that a recipe can use")
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"'{text[:40]}' is no number that a recipe can use")
+        return number
+    return text
+
+
+def _bounded(number: int) -> int:
+    if not -(1 << 63) <= number < 1 << 64:
+        raise ValueError("the number has more than 64 bits")
+    return number
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case None:
+            return "nothing"
+        case _:
+            return "text"
+
+
+def _source_indexes(text: str, start: int, end: int, style: str | None, value: str) -> list[int]:
+    """Return for each character of a scalar its index in the text, or [] when it is unclear."""
+    if style in ("|", ">"):
+        found = _block_indexes(text, start, end, value)
+    else:
+        found = _flow_indexes(text, start, end, style)
+    chars, indexes = [char for char, _ in found], [index for _, index in found]
+    return indexes if "".join(chars) == value else []
+
+
+def _flow_indexes(text: str, start: int, end: int, style: str | None) -> list[tuple[str, int]]:
+    """Follow a plain or quoted scalar: escapes, doubled quotes, folded lines."""
+    if style is not None:
+        start, end = start + 1, end - 1
+    found: list[tuple[str, int]] = []
+    at = start
+    while at < end:
+        char = text[at]
+        if char in "\r\n":
+            breaks = re.compile(r"[\r\n][ \t\r\n]*").match(text, at, end)
+            assert breaks is not None, "a line break stands here"
+            while found and found[-1][0] in " \t" and text[found[-1][1]] in " \t":
+                found.pop()
+            count = breaks[0].count("\n")
+            found += [(" ", at)] if count == 1 else [("\n", at)] * (count - 1)
+            at = breaks.end()
+        elif style == "'" and text.startswith("''", at):
+            found.append(("'", at))
+            at += 2
+        elif style == '"' and char == "\\":
+            at = _follow_escape(text, at, found)
+        else:
+            found.append((char, at))
+            at += 1
+    return found
+
+
+def _follow_escape(text: str, at: int, found: list[tuple[str, int]]) -> int:
+    """Add what the escape at `at` stands for; return the index behind it."""
+    letter = text[at + 1]
+    if letter in "\r\n":
+        rest = re.compile(r"\\\r?\n[ \t\r\n]*").match(text, at)
+        assert rest is not None, "a line break is escaped"
+        found += [("\n", at)] * (rest[0].count("\n") - 1)
+        return rest.end()
+    if letter in _LONG_ESCAPES:
+        end = at + 2 + _LONG_ESCAPES[letter]
+        found.append((chr(int(text[at + 2 : end], 16)), at))
+        return end
+    found.append((Scanner.ESCAPE_REPLACEMENTS[letter], at))
+    return at + 2
+
+
+def _block_indexes(text: str, start: int, end: int, value: str) -> list[tuple[str, int]]:
+    """Follow a `|` or `>` block line by line, as YAML strips and folds it."""
+    body = text.find("\n", start, end) + 1
+    content = re.compile(r"[ \r\n]*").match(text, body, end)
+    if body == 0 or content is None:
+        return []
+    header = text[start:body].split("#", maxsplit=1)[0]
+    is_folded = header.startswith(">")
+    indent = content.end() - text.rfind("\n", 0, content.end()) - 1
+    has_indicator = any(char.isdigit() for char in header)
+    for tried in range(1, indent + 1) if has_indicator else (indent,):
+        found = _block_lines(text, body, max(end, body), tried, is_folded=is_folded)
+        if "".join(char for char, _ in found[: len(value)]) == value:
+            return found[: len(value)]
+    return []
+
+
+def _block_lines(
+    text: str, body: int, end: int, indent: int, *, is_folded: bool
+) -> list[tuple[str, int]]:
+    """Return the block's characters with every trailing line break kept."""
+    found: list[tuple[str, int]] = []
+    blanks: list[tuple[str, int]] = []
+    before = ""  # first character of the last line that was not blank
+    at = body
+    while at < end:
+        stop = text.find("\n", at, end)
+        stop = end if stop < 0 else stop
+        line = text[at + indent : max(stop, at + indent)].rstrip("\r")
+        if not line or text[at : at + indent].strip(" "):
+            blanks.append(("\n", stop))
+        else:
+            folds = is_folded and before not in (" ", "\t", "") and line[0] not in " \t"
+            if folds and len(blanks) == 1:
+                blanks = [(" ", blanks[0][1])]
+            elif folds:
+                blanks = blanks[1:]
+            found += blanks
+            found += [(char, at + indent + i) for i, char in enumerate(line)]
+            blanks, before = [("\n", stop)], line[0]
+        at = stop + 1
+    return found + blanks

@@ -1,0 +1,460 @@
+"""What jsonschema and pydantic find wrong with a recipe, in our words and with a fix.
+
+Both say where by a path into the plain data; neither's own words reach the user.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+
+from trace_recipe.recipe.kinds import KINDS, shown
+from trace_recipe.recipe.model import RULES, Broken
+from trace_recipe.recipe.quantities import RefusedValue
+from trace_recipe.recipe.schema import resolved_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jsonschema import ValidationError as SchemaError
+    from pydantic import ValidationError
+
+    from trace_recipe.recipe.marks import Path
+
+__all__ = ["Finding", "model_findings", "one_each", "schema_findings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong at a path; `at_key` when the key itself is meant; `rule` for RULES."""
+
+    path: Path
+    what: str
+    why: str = ""
+    fix: str = ""
+    at_key: bool = False
+    rule: str = ""
+
+
+# Words people use, and where the recipe says it.
+_SYNONYMS = {
+    "event": "events: [system:name]",
+    "filter": "filter, inside an entry of events: {event: system:name, filter: ...}",
+    "filters": "filter, inside an entry of events: {event: system:name, filter: ...}",
+    "triggers": "triggers, inside an entry of events: {event: system:name, triggers: [...]}",
+    "optional": "optional, inside an entry of events",
+    "any_of": "any_of, inside an entry of events or inside tracer",
+    "version": "recipe: v1",
+    "command": "run: {command: [...]}",
+    "cmd": "command",
+    "exec": "run: {command: [...]}",
+    "env": "environment",
+    "cwd": "directory",
+    "user": "as_user",
+    "time": "duration",
+    "timeout": "duration, or timeout inside run",
+    "sleep": "duration or delay",
+    "pid": "scope: {pids: [...]}",
+    "pids": "scope: {pids: [...]}",
+    "cpu": "scope: {cpus: 0-3}",
+    "cpus": "scope: {cpus: 0-3}",
+    "exclude": "exclude_pids",
+    "output": "outputs: [{text: trace.txt}]",
+    "text": "outputs: [{text: ...}]",
+    "jsonl": "outputs: [{jsonl: ...}]",
+    "csv": "outputs: [{csv: ...}]",
+    "trace-dat": "outputs: [{trace-dat: ...}]",
+    "trace_dat": "trace-dat",
+    "json": "jsonl",
+    "dat": "trace-dat",
+    "size": "buffer: {size: 8M}",
+    "buffer_size": "buffer: {size: 8M}",
+    "buffer_size_kb": "buffer: {size: 8M}",
+    "buffer_subbuf_size_kb": "buffer: {subbuf: 16K}",
+    "buffer_percent": "buffer: {watermark: 50}",
+    "overwrite": "buffer: {mode: overwrite}",
+    "current_tracer": "tracer",
+    "plugin": "tracer",
+    "tracing_thresh": "tracer: {name: irqsoff, threshold: 100us}",
+    "set_event": "events: [system:name]",
+    "set_event_pid": "scope: {pids: [...]}",
+    "set_event_notrace_pid": "scope: {exclude_pids: [...]}",
+    "set_ftrace_pid": "scope: {pids: [...]}",
+    "set_ftrace_filter": "functions: {only: [...]}",
+    "set_ftrace_notrace": "functions: {not: [...]}",
+    "set_graph_function": "tracer: {name: function_graph, graph_functions: [...]}",
+    "set_graph_notrace": "tracer: {name: function_graph, graph_notrace: [...]}",
+    "max_graph_depth": "tracer: {name: function_graph, max_graph_depth: 5}",
+    "trace_clock": "clock",
+    "trace_options": "options: {name: true}",
+    "trace_marker": "markers: {start: ...}",
+    "tracing_cpumask": "scope: {cpus: 0-3}",
+}
+# Keys that hold a mapping, and which of its keys a bare value was probably meant for.
+_MEANT = {
+    "buffer": "size",
+    "loss": "max",
+    "stop": "events",
+    "functions": "only",
+    "scope": "pids",
+    "requires": "tracers",
+    "markers": "start",
+}
+_TYPE_WORDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
+_SWITCH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+def schema_findings(data: Any) -> list[Finding]:
+    """Return what the JSON Schema finds wrong with plain data (parameters put in)."""
+    found: list[Finding] = []
+    for error in _validator().iter_errors(data):
+        for leaf in _leaves(error):
+            found += _say(leaf)
+    return one_each(found)
+
+
+def model_findings(data: Any, error: ValidationError) -> list[Finding]:
+    """Return what the models find wrong with the same data."""
+    found: list[Finding] = []
+    for detail in error.errors(include_url=False, include_input=False):
+        path = _data_path(data, detail["loc"])
+        context = detail.get("ctx", {})
+        if detail["type"] == "rules":
+            found += [_broken(path, broken) for broken in context["broken"]]
+        elif "what" in context:
+            rule = detail["type"] if detail["type"] != "refused" else ""
+            words = (str(context[key]) for key in ("what", "why", "fix"))
+            found.append(Finding(path, *words, rule=rule))
+        else:
+            found.append(Finding(path, f"the models refuse it: {detail['msg'].lower()}"))
+    return one_each(found)
+
+
+def one_each(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings without repetitions, nor a missing key that stands there misspelt."""
+    kept: dict[tuple[Path, str], Finding] = {}
+    meant = set()
+    for finding in findings:
+        kept.setdefault((finding.path, finding.rule or finding.what), finding)
+        if finding.at_key and finding.fix.startswith("did you mean"):
+            meant.add((finding.path[:-1], finding.fix.split("'")[1]))
+    return [
+        finding
+        for finding in kept.values()
+        if not any(
+            finding.path == path and finding.what == _missing(name) for path, name in meant
+        )
+    ]
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(resolved_schema())
+
+
+def _missing(key: str) -> str:
+    return f"the key '{key}' is missing"
+
+
+def _data_path(data: Any, location: tuple[int | str, ...]) -> Path:
+    """Return pydantic's location without the tags of alternatives, as far as the data goes."""
+    path: list[str | int] = []
+    for step in location:
+        is_key = isinstance(data, dict) and step in data
+        is_item = isinstance(data, list) and isinstance(step, int) and step < len(data)
+        if is_key or is_item:
+            data = data[step]
+            path.append(step)
+    return tuple(path)
+
+
+def _broken(path: Path, broken: Broken) -> Finding:
+    rule = "" if broken.rule == "refused" else broken.rule
+    return Finding((*path, *broken.at), broken.what, broken.why, broken.fix, rule=rule)
+
+
+def _leaves(error: SchemaError) -> Iterator[SchemaError]:
+    """Yield the errors that say what is wrong: in alternatives, those of the one that was meant."""
+    if error.validator not in ("anyOf", "oneOf") or _rule_of(error) or _kind_of(error):
+        yield error
+        return
+    branches: dict[Any, list[SchemaError]] = {}
+    for below in error.context or ():
+        branches.setdefault(below.relative_schema_path[0], []).extend(_leaves(below))
+    at = list(error.absolute_path)
+    best = min(branches, key=lambda branch: _distance(branches[branch], at), default=None)
+    if best is None or _distance(branches[best], at)[0]:
+        yield error
+        return
+    yield from branches[best]
+
+
+def _distance(errors: list[SchemaError], at: list[str | int]) -> tuple[bool, int, int]:
+    """Return how far a value is from one alternative: wrong type, keys missing, keys unknown."""
+    here = [error for error in errors if list(error.absolute_path) == at]
+    wrong_type = any(
+        error.validator == "type"
+        or (_kind_of(error) is not None and not isinstance(error.instance, str))
+        for error in here
+    )
+    missing = sum(error.validator == "required" for error in here)
+    unknown = sum(
+        len(set(error.instance) - set(error.schema["properties"]))
+        for error in here
+        if error.validator == "additionalProperties"
+    )
+    return wrong_type, missing, unknown
+
+
+def _kind_of(error: SchemaError) -> str | None:
+    """Return the kind of scalar whose schema refused the value."""
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    kind = KINDS.get(schema.get("title", ""))
+    is_same = kind is not None and schema.items() >= kind.schema.items()
+    return kind.name if kind is not None and is_same else None
+
+
+def _rule_of(error: SchemaError) -> str | None:
+    """Return the rule between keys that an error belongs to, found on its way through the schema."""
+    schema: Any = resolved_root = _validator().schema
+    rule = None
+    for step in error.absolute_schema_path:
+        if step == "$ref":
+            schema = resolved_root["$defs"][schema["$ref"].rpartition("/")[2]]
+            continue
+        schema = schema[step]
+        comment = schema.get("$comment", "") if isinstance(schema, dict) else ""
+        if comment.startswith("rule "):
+            rule = comment.removeprefix("rule ")
+    return rule
+
+
+def _say(error: SchemaError) -> list[Finding]:
+    path = tuple(error.absolute_path)
+    rule = _rule_of(error)
+    if rule is not None:
+        return [_break_of_rule(error, rule)]
+    at_key = "propertyNames" in error.absolute_schema_path
+    if at_key:
+        path = (*path, error.instance)
+    if error.instance is None:
+        return [Finding(path, "the key has no value", "", "give it one, or take the key out")]
+    kind = _kind_of(error)
+    if kind is not None:
+        return [_refused(path, kind, error.instance, at_key=at_key)]
+    match error.validator:
+        case "additionalProperties":
+            return [
+                _unknown_key(path, key, list(error.schema["properties"]))
+                for key in error.instance
+                if key not in error.schema["properties"]
+            ]
+        case "required":
+            absent = [key for key in error.validator_value if key not in error.instance]
+            return [_missing_key(path, key) for key in absent]
+        case "type" | "anyOf" | "oneOf":
+            return [_wrong_type(path, error)]
+        case "enum" | "const":
+            return [_wrong_choice(path, error)]
+        case "minimum" | "maximum":
+            least, most = error.schema["minimum"], error.schema["maximum"]
+            words = f"the least is {least}" if error.validator == "minimum" else ""
+            return [
+                Finding(
+                    path,
+                    f"{error.instance} is too {'small' if words else 'large'}",
+                    words or f"the most is {most}",
+                )
+            ]
+        case "minItems":
+            return [Finding(path, "the list is empty", "", "add an entry, or take the key out")]
+        case _:
+            return [Finding(path, f"the schema refuses it: {error.message}")]
+
+
+def _break_of_rule(error: SchemaError, name: str) -> Finding:
+    """Return a rule's own words, at the mapping whose schema has the rule."""
+    rule = RULES[name]
+    steps = list(error.absolute_schema_path)
+    model = _depth_of_rule(error, steps)
+    path = (*tuple(error.absolute_path)[:model], *rule.at)
+    return Finding(path, rule.what, rule.why, rule.fix, rule=name)
+
+
+def _depth_of_rule(error: SchemaError, steps: list[str | int]) -> int:
+    """Return how many steps of the data's path lie above the mapping that has the rule."""
+    last = len(steps) - 1 - steps[::-1].index("allOf")
+    below = steps[last + 2 :]
+    # Inside a rule, these two are the keywords that lead down into the data.
+    down = sum(
+        1
+        for index, step in enumerate(below)
+        if step == "properties" or (step in ("items", "prefixItems") and index > 0)
+    )
+    return len(error.absolute_path) - down
+
+
+def _refused(path: Path, kind: str, value: object, *, at_key: bool) -> Finding:
+    try:
+        KINDS[kind].parse(value)
+    except RefusedValue as refused:
+        what, why, fix = refused.what, refused.why, refused.fix
+        if not why and not isinstance(value, str):
+            why = KINDS[kind].description
+        return Finding(path, what, why, fix or _list_fix(value), at_key=at_key)
+    return Finding(path, f"{shown(value)} is not {kind}", KINDS[kind].description, at_key=at_key)
+
+
+def _unknown_key(path: Path, key: str, allowed: list[str]) -> Finding:
+    what = f"unknown key {shown(key)}"
+    why = f"known here: {', '.join(sorted(allowed))}"
+    folded = {name.replace("-", "_"): name for name in allowed}
+    same = folded.get(key.lower().replace("-", "_"))
+    close = [same] if same else difflib.get_close_matches(key, allowed, n=1, cutoff=0.7)
+    synonym = _SYNONYMS.get(key.lower())
+    if close:
+        fix = f"did you mean '{close[0]}'?"
+    elif synonym is not None and synonym != key:
+        fix = f"write it as {synonym}"
+    elif key in _homes():
+        fix = f"it belongs into {_homes()[key]}"
+    else:
+        loose = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+        fix = f"did you mean '{loose[0]}'?" if loose else "take it out"
+    return Finding((*path, key), what, why, fix, at_key=True)
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """Return for each key of the language the part it stands in."""
+    schema = resolved_schema()
+    homes: dict[str, str] = {}
+    for name, below in schema["$defs"].items():
+        for branch in (below, *below.get("anyOf", ())):
+            for key in branch.get("properties", ()):
+                homes.setdefault(key, f"'{name.lower()}'")
+    homes |= dict.fromkeys(schema["properties"], "the top level of the recipe")
+    return homes
+
+
+def _missing_key(path: Path, key: str) -> Finding:
+    fixes = {
+        "recipe": ("every recipe names its language version", "start the file with 'recipe: v1'"),
+        "name": ("outputs and instances are named after it", "add 'name: my-recipe'"),
+        "type": ("a parameter has a type", "add 'type: string' (or int, duration, size ...)"),
+    }
+    why, fix = fixes.get(str(key), ("", f"add '{key}: ...'")) if len(path) != 1 else ("", "")
+    return Finding(path, _missing(str(key)), why, fix or f"add '{key}: ...'")
+
+
+def _wrong_type(path: Path, error: SchemaError) -> Finding:
+    value = error.instance
+    wanted = _types_of(error.schema)
+    words = " or ".join(dict.fromkeys(_TYPE_WORDS[name] for name in wanted)) or "something else"
+    what = f"must be {words}, not {shown(value)}"
+    return Finding(path, what, "", _type_fix(path, value, wanted))
+
+
+def _types_of(schema: Any) -> list[str]:
+    """Return the JSON types that a schema takes, alternatives followed."""
+    if not isinstance(schema, dict):
+        return []
+    if "$ref" in schema:
+        return _types_of(_validator().schema["$defs"][schema["$ref"].rpartition("/")[2]])
+    if "type" in schema:
+        return [schema["type"]]
+    if "enum" in schema:
+        return ["string"]
+    branches = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return [name for branch in branches for name in _types_of(branch)]
+
+
+def _type_fix(path: Path, value: object, wanted: list[str]) -> str:
+    key = next((str(step) for step in reversed(path) if isinstance(step, str)), "")
+    is_item = bool(path) and isinstance(path[-1], int)
+    if key in ("run", "command") and not is_item:
+        return _command_fix(key, value)
+    if wanted == ["array"] and isinstance(value, dict):
+        return "write '- ' in front of each entry"
+    if wanted == ["array"]:
+        return f"write it as a list: [{_flow(value)}]"
+    if "boolean" in wanted and isinstance(value, str):
+        return f"write {_SWITCH[value.lower()]}" if value.lower() in _SWITCH else ""
+    if wanted == ["object"] and key == "outputs":
+        return f"say in which form: text: {_flow(value)}" if isinstance(value, str) else ""
+    if wanted == ["object"] and key in ("options", "environment"):
+        return f"write it as {key}: {{name: {'true' if key == 'options' else 'value'}}}"
+    if wanted == ["object"] and len(path) == 2 and path[0] == "params":
+        return f"write it as {key}: {{type: string, default: {_flow(value)}}}"
+    if wanted == ["object"] and key in _MEANT and not is_item:
+        inner = _flow(value)
+        if key in ("functions", "scope", "requires") and not isinstance(value, list):
+            inner = f"[{inner}]"
+        return f"write it as {key}: {{{_MEANT[key]}: {inner}}}"
+    return _list_fix(value)
+
+
+def _command_fix(key: str, value: object) -> str:
+    words: list[Any] = value if isinstance(value, list) else []
+    if isinstance(value, str):
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            words = value.split()
+    inner = f"command: [{', '.join(_flow(word) for word in words) or 'make, -j8'}]"
+    return f"write it as a list: run: {{{inner}}}" if key == "run" else f"write it as a list: {inner}"
+
+
+def _list_fix(value: object) -> str:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
+        return f"write it without the brackets: {_flow(value[0])}"
+    return ""
+
+
+def _flow(value: object) -> str:
+    """Return a value as it could stand between brackets in YAML."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            plain = value and not set(value) & set(",[]{}#&*!|>'\"%@`: ")
+            text = value if len(value) <= 40 else value[:37] + "..."
+            return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case int() | float():
+            return str(value)
+        case list():
+            return ", ".join(_flow(item) for item in value[:4]) if value else "..."
+        case _:
+            return "..."
+
+
+def _wrong_choice(path: Path, error: SchemaError) -> Finding:
+    choices = [error.validator_value] if error.validator == "const" else error.validator_value
+    names = [str(choice) for choice in choices]
+    if path == ("recipe",):
+        return Finding(
+            path,
+            f"must be 'v1', not {shown(error.instance)}",
+            "v1 is the recipe language that this trace-recipe reads",
+            "write 'recipe: v1'",
+        )
+    close = difflib.get_close_matches(str(error.instance), names, n=1, cutoff=0.5)
+    what = f"must be {_either(names)}, not {shown(error.instance)}"
+    return Finding(path, what, "", f"did you mean '{close[0]}'?" if close else "")
+
+
+def _either(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
