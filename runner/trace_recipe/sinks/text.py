@@ -1,0 +1,231 @@
+"""The `text` sink: the layout of the kernel's own `trace` file, header included.
+
+Left out on purpose: `##### CPU 1 buffer started ####` (option annotate), whose place depends on
+what the kernel had overwritten, and the block that latency tracers put above their header. With
+several instances each line starts with the name of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from trace_recipe.decoder.print_text import PrintContext, Printer, compile_format
+from trace_recipe.decoder.print_values import visible
+from trace_recipe.sinks.function_graph import Call, Comment, GraphLines, Item, Line, Return
+from trace_recipe.sinks.layout import Context, clock_in_ns, common, header_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from trace_recipe.events import Damage, EventColumns, Events, Gap, TraceData
+
+__all__ = ["TextSink"]
+
+_GRAPH_TRACER = "function_graph"
+_MESSAGES = frozenset(("print", "bprint", "bputs"))
+_NEVER_COMMENTS = frozenset(("kernel_stack", "function"))
+
+
+class TextSink:
+    """Writes events as lines of text; `names` adds the names of known flags and errors."""
+
+    def __init__(self, stream: IO[bytes], *, names: bool = False) -> None:
+        self._stream = stream
+        self._names = names
+        self._data: TraceData | None = None
+        self._printers: dict[tuple[int, bool], Printer] = {}
+        self._contexts: dict[bool, PrintContext] = {}
+        self._layouts: list[_Layout] = []
+        self._graph: GraphLines | None = None
+
+    def begin(self, data: TraceData) -> None:
+        """Write the header."""
+        self._data = data
+        width = max((len(visible(one.name)) for one in data.buffers), default=0)
+        lines: list[str] = []
+        for in_ns in {clock_in_ns(one) for one in data.buffers} or {True}:
+            self._contexts[in_ns] = PrintContext.of(data, names=self._names, in_ns=in_ns)
+        symbols = next(iter(self._contexts.values())).symbol_names
+        if any(one.tracer == _GRAPH_TRACER for one in data.buffers):
+            self._graph = GraphLines(data, symbols)
+        for buffer in data.buffers:
+            in_ns = clock_in_ns(buffer)
+            prefix = ""
+            if len(data.buffers) > 1:
+                name = visible(buffer.name)
+                prefix = f"{name:>{width}s}{':' if name else ' '} "
+            self._layouts.append(
+                _Layout(Context(data, in_ns=in_ns), in_ns, prefix, buffer.tracer == _GRAPH_TRACER)
+            )
+            where = f" ({visible(buffer.name)})" if len(data.buffers) > 1 and buffer.name else ""
+            lines += [f"# tracer: {visible(buffer.tracer)}{where}", "#"]
+        if self._graph is not None and all(one.graph for one in self._layouts):
+            lines += self._graph.header()
+        elif data.buffers:
+            lines += header_lines(data, data.buffers[0])
+        self._put(lines)
+
+    def write(self, events: Events) -> None:
+        """Write one batch and hand it to the reader of the stream."""
+        if self._graph is not None:
+            self._write_graph(events, self._graph)
+        else:
+            placed = np.empty(events.count, object)
+            for columns in events:
+                for layout, rows in self._by_layout(columns):
+                    placed[rows.position] = self._lines(rows, layout)
+            self._put(_with_notes(placed.tolist(), events.gaps, events.damages, self._gap_line))
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Write the calls that have not returned."""
+        if self._graph is not None:
+            self._graph.finish()
+            self._put(list(self._graph.ready()))
+        self._stream.flush()
+
+    def _put(self, lines: Sequence[str]) -> None:
+        if lines:
+            text = "\n".join(lines) + "\n"
+            self._stream.write(text.encode("utf-8", "backslashreplace"))
+
+    def _by_layout(self, columns: EventColumns) -> Iterable[tuple[_Layout, EventColumns]]:
+        if len(self._layouts) == 1:
+            return [(self._layouts[0], columns)]
+        return [
+            (self._layouts[buffer], _selected(columns, columns.buffer == buffer))
+            for buffer in np.unique(columns.buffer).tolist()
+        ]
+
+    def _printer(self, columns: EventColumns, layout: _Layout) -> Printer:
+        key = (columns.format.id, layout.in_ns)
+        printer = self._printers.get(key)
+        if printer is None:
+            printer = compile_format(columns.format, self._contexts[layout.in_ns])
+            self._printers[key] = printer
+        return printer
+
+    def _lines(self, columns: EventColumns, layout: _Layout) -> list[str]:
+        printer = self._printer(columns, layout)
+        label = (layout.prefix.replace("%", "%%"), printer.label.replace("%", "%%"))
+        template = f"{label[0]}{layout.context.template}{label[1]}"
+        return printer.lines(columns, template, layout.context.arguments(columns))
+
+    def _gap_line(self, gap: Gap) -> str:
+        count = "" if gap.count is None else f"{gap.count} "
+        return f"{self._layouts[gap.buffer].prefix}CPU:{gap.cpu} [LOST {count}EVENTS]"
+
+    def _write_graph(self, events: Events, graph: GraphLines) -> None:
+        items: list[Item] = []
+        for columns in events:
+            for layout, rows in self._by_layout(columns):
+                items += self._items(rows, layout)
+        items.sort(key=lambda item: item.position)
+        gaps = sorted(events.gaps, key=lambda gap: gap.before)
+        for item in items:
+            while gaps and gaps[0].before <= item.position:
+                graph.add(_line_of(self._gap_line(gaps.pop(0))))
+            graph.add(item)
+        for gap in gaps:
+            graph.add(_line_of(self._gap_line(gap)))
+        for damage in events.damages:
+            graph.add(_line_of(_damage_line(damage)))
+        self._put(list(graph.ready()))
+
+    def _items(self, columns: EventColumns, layout: _Layout) -> list[Item]:
+        name = columns.format.name if columns.format.system == "ftrace" else ""
+        places = list(
+            zip(
+                columns.position.tolist(),
+                columns.buffer.tolist(),
+                columns.cpu.tolist(),
+                common(columns, "common_pid").tolist(),
+                columns.timestamp_ns.tolist(),
+                strict=True,
+            )
+        )
+        if not layout.graph or name in _NEVER_COMMENTS:
+            texts = self._lines(columns, layout)
+            return [Line(*place, text) for place, text in zip(places, texts, strict=True)]
+        if name in {"funcgraph_entry", "fgraph_retaddr_entry"}:
+            fields = (_numbers(columns, one) for one in ("func", "depth", "retaddr"))
+            return [Call(*place, *row) for place, *row in zip(places, *fields, strict=True)]
+        if name == "funcgraph_exit":
+            return _returns(columns, places)
+        printer = self._printer(columns, layout)
+        texts = printer.lines(columns, printer.label.replace("%", "%%"), [])
+        if name in _MESSAGES:
+            texts = [text.partition(": ")[2] for text in texts]
+        return [Comment(*place, text) for place, text in zip(places, texts, strict=True)]
+
+
+class _Layout:
+    """How the lines of one instance begin."""
+
+    __slots__ = ("context", "graph", "in_ns", "prefix")
+
+    def __init__(self, context: Context, in_ns: bool, prefix: str, graph: bool) -> None:  # noqa: FBT001 - private
+        self.context = context
+        self.in_ns = in_ns
+        self.prefix = prefix
+        self.graph = graph
+
+
+def _selected(columns: EventColumns, mask: Any) -> EventColumns:
+    return replace(
+        columns,
+        timestamp_ns=columns.timestamp_ns[mask],
+        cpu=columns.cpu[mask],
+        buffer=columns.buffer[mask],
+        position=columns.position[mask],
+        offset=columns.offset[mask],
+        length=columns.length[mask],
+    )
+
+
+def _numbers(columns: EventColumns, name: str) -> list[int]:
+    if columns.format.find(name) is None:
+        return [0] * columns.count
+    numbers: list[int] = columns.column(name).tolist()
+    return numbers
+
+
+def _returns(columns: EventColumns, places: list[tuple[int, int, int, int, int]]) -> list[Item]:
+    has_value = columns.format.find("retval") is not None
+    names = ("func", "depth", "overrun", "calltime", "rettime", "retval")
+    functions, depths, overruns, starts, ends, values = (_numbers(columns, one) for one in names)
+    return [
+        Return(*place, function, depth, overrun, max(end - start, 0), value if has_value else None)
+        for place, function, depth, overrun, start, end, value in zip(
+            places, functions, depths, overruns, starts, ends, values, strict=True
+        )
+    ]
+
+
+def _line_of(text: str) -> Line:
+    return Line(0, 0, 0, 0, 0, text)
+
+
+def _damage_line(damage: Damage) -> str:
+    return f"# CPU:{damage.cpu} damaged at byte {damage.offset_bytes}: {visible(damage.reason)}"
+
+
+def _with_notes(
+    lines: list[str],
+    gaps: Sequence[Gap],
+    damages: Sequence[Damage],
+    gap_line: Callable[[Gap], str],
+) -> list[str]:
+    """Return the lines with those of gaps before the event that follows them."""
+    if gaps:
+        merged: list[str] = []
+        done = 0
+        for gap in sorted(gaps, key=lambda one: one.before):
+            merged += lines[done : gap.before]
+            merged.append(gap_line(gap))
+            done = max(done, gap.before)
+        lines = merged + lines[done:]
+    return lines + [_damage_line(one) for one in damages]
