@@ -75,8 +75,24 @@ def test_the_wide_heading_is_fixed_columns_and_then_the_fields_of_all_formats():
     ]  # fmt: skip
 
 
-def test_the_columns_do_not_depend_on_the_order_of_event_ids():
-    assert wide_text(data=trace_data(SWITCH, IRQ)) == wide_text(data=trace_data(IRQ, SWITCH))
+def test_the_columns_follow_the_events_names_not_their_ids():
+    first = wide_text(data=trace_data(STACK, "dma:dma_map_sg"))
+
+    assert event_format(STACK).id < event_format("dma:dma_map_sg").id
+    assert first.index("phys_addrs") < first.index("caller")
+    assert wide_text(data=trace_data("dma:dma_map_sg", STACK)) == first
+
+
+def test_a_command_name_learned_between_two_batches_is_shown():
+    cmdlines: dict[int, str] = {}
+    stream = io.BytesIO()
+    sink = make_sink("csv", stream)
+    sink.begin(trace_data(SWITCH, cmdlines=cmdlines))
+    sink.write(batch([record(SWITCH)]))
+    cmdlines[4711] = "late"
+    sink.write(batch([record(SWITCH)]))
+
+    assert [row["comm"] for row in table(stream.getvalue().decode())] == ["", "late"]
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])

@@ -192,6 +192,23 @@ def test_names_tell_the_errno_of_a_failed_system_call():
     assert "names" not in one("syscalls:sys_exit_mount", ret=-2)
 
 
+def test_names_tell_the_flags_of_a_system_call():
+    line = one("syscalls:sys_enter_mount", options={"names": True}, flags=0x1001, dev_name=1)
+
+    assert line["names"] == {"flags": "MS_RDONLY|MS_BIND"}
+    assert line["fields"]["flags"] == 0x1001
+
+
+def test_the_text_of_trace_printk_is_there():
+    data = trace_data(printk_formats={0xFFFF_0000: "took %d us", 0xFFFF_1000: "here"})
+    ip = 0xFFFFFFFF81000000
+    printed = one("ftrace:bprint", data=data, ip=ip, fmt=0xFFFF_0000, buf=[12])
+    put = one("ftrace:bputs", data=data, ip=ip, str=0xFFFF_1000)
+
+    assert (printed["text"], put["text"]) == ("schedule: took 12 us", "schedule: here")
+    assert printed["fields"]["buf"] == [12]
+
+
 def test_names_tell_the_symbol_of_a_function():
     fields = {"timer": 1, "function": 0xFFFFFFFF81000010}
     line = one("timer:timer_start", options={"names": True}, **fields)

@@ -80,6 +80,15 @@ def test_an_integer_that_the_kernel_prints_as_a_symbol_is_an_address():
     assert function.field.name == "function"
 
 
+def test_the_place_of_a_probe_is_an_address_with_a_symbol():
+    layout = made_format(
+        field_line("unsigned long __probe_ip", 8, 8), print_fmt='"(%lx)", REC->__probe_ip'
+    )
+    (one,) = ColumnReader(trace_data()).fields(layout)
+
+    assert (one.shape, one.is_symbol) == (Shape.ADDRESS, True)
+
+
 def test_char_arrays_are_text_up_to_the_first_nul():
     found = values(SWITCH, prev_comm=b"bash\0stale bytes", next_comm=b"sixteen bytes!!!")
 

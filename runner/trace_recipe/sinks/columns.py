@@ -236,6 +236,8 @@ _RESCHED = ".nlbpNLB"
 _CONTEXT = ".hsHzZzZ"  # hardirq 1, softirq 2, NMI 4
 _DEPTH = ".123456789abcdef"
 
+# Where a kprobe hit, as kernel/trace/trace_kprobe.c calls it; its print fmt shows plain `%lx`.
+_PROBE_ADDRESSES = frozenset({"__probe_ip", "__probe_func", "__probe_ret_ip"})
 _LITERAL = re.compile(r'\s*"((?:[^"\\]|\\.)*)"')
 _CONVERSION = re.compile(
     r"%(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d+|\*))?(?:hh?|ll?|[Lqjzt])?"
@@ -287,7 +289,7 @@ def _shape_field(
     event_format: EventFormat, one: Field, shown: str, byte_order: str, long_size: int
 ) -> ShapedField:
     if one.kind is FieldKind.SCALAR:
-        is_symbol = shown in {"ps", "pS", "pf", "pF", "pB"}
+        is_symbol = shown in {"ps", "pS", "pf", "pF", "pB"} or one.name in _PROBE_ADDRESSES
         if one.is_pointer or is_symbol:
             return ShapedField(one, Shape.ADDRESS, is_symbol=is_symbol)
         is_bool = one.size == 1 and one.type.split()[-1:] in (["bool"], ["_Bool"])

@@ -86,6 +86,14 @@ def _event() -> dict[str, Any]:
                 "additionalProperties": {"$ref": "#/$defs/value"},
                 "examples": [{"irq": 24, "name": "nvme0q1"}],
             },
+            "text": {
+                "description": (
+                    "Only for ftrace:bprint and ftrace:bputs: the text of the trace_printk(), as "
+                    "in the kernel's trace file."
+                ),
+                "type": "string",
+                "examples": ["schedule: took 12 us"],
+            },
             "names": {
                 "description": (
                     "Only on request: names of numbers and addresses in 'fields', under the same "

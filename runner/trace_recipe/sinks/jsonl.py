@@ -6,12 +6,13 @@ faster than `json.dumps` per row. Everything but integers and their lists goes t
 
 from __future__ import annotations
 
-import errno
 import json
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from trace_recipe.decoder.print_text import PrintContext, Printer, compile_format
+from trace_recipe.decoder.syscall_names import argument_name, return_name
 from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, ShapedField, merge_gaps
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from trace_recipe.formats import EventFormat
 
 __all__ = ["JsonlSink"]
+
+_TEXT_EVENTS = frozenset({"ftrace:bprint", "ftrace:bputs"})
 
 
 class JsonlSink:
@@ -38,6 +41,7 @@ class JsonlSink:
         self._comms: Cache[int, str] = Cache(lambda pid: _quote(self.reader.comm(pid)))
         self._tgids: Cache[int, str] = Cache(self._tgid)
         self._names: dict[tuple[int, str], Cache[Any, str] | None] = {}
+        self._printers: dict[int, Printer] = {}
         self._callers: Cache[int, str] = Cache(self._caller)
         self._buffers = [_quote(buffer.name) for buffer in data.buffers]
 
@@ -89,6 +93,10 @@ class JsonlSink:
             if cache is not None:
                 names.append([cache[value] for value in column])
         parts.append(f'"fields":{{{",".join(fields)}}}')
+        texts = self._texts(columns)
+        if texts is not None:
+            parts.append('"text":%s')
+            values.append(texts)
         if self.names:
             parts.append('"names":{%s}' if names else '"names":{}')
             if names:
@@ -122,8 +130,8 @@ class JsonlSink:
             start = f"{_quote(shaped.field.name)}:"
 
             def named(value: Any) -> str:
-                name = name_of(value) if name_of is not None else None
-                return "" if name is None else start + _quote(name)
+                name = name_of(value) if name_of is not None else ""
+                return start + _quote(name) if name else ""
 
             self._names[key] = None if name_of is None else Cache(named)
         return self._names[key]
@@ -133,10 +141,24 @@ class JsonlSink:
     ) -> Callable[[int], str | None] | None:
         if shaped.is_symbol:
             return self.reader.symbol if self.data.symbols is not None else None
-        is_exit = event_format.system in {"syscalls", "raw_syscalls"}
-        if is_exit and event_format.name.startswith("sys_exit") and shaped.field.name == "ret":
-            return _errno_name
+        name, field = event_format.name, shaped.field
+        if event_format.system in {"syscalls", "raw_syscalls"} and shaped.shape is Shape.INTEGER:
+            if name.startswith("sys_exit") and field.name == "ret":
+                return return_name
+            if name.startswith("sys_enter_") and field.name != "__syscall_nr":
+                syscall, mask = name.removeprefix("sys_enter_"), (1 << 8 * field.size) - 1
+                return lambda value: argument_name(syscall, field.name, value & mask)
         return None
+
+    def _texts(self, columns: EventColumns) -> list[str] | None:
+        """Return what trace_printk() wrote, whose format and strings lie outside the record."""
+        if columns.format.full_name not in _TEXT_EVENTS:
+            return None
+        printer = self._printers.get(id(columns.format))
+        if printer is None:
+            printer = compile_format(columns.format, PrintContext.of(self.data))
+            self._printers[id(columns.format)] = printer
+        return [_quote(text) for text in printer.render(columns)]
 
     def _tgid(self, pid: int) -> str:
         return json.dumps(0 if pid == 0 else self.data.tgids.get(pid))
@@ -164,10 +186,6 @@ class JsonlSink:
     def _buffer(self, index: int) -> dict[str, str]:
         buffers = self.data.buffers
         return {"buffer": _plain(buffers[index].name)} if len(buffers) > 1 else {}
-
-
-def _errno_name(value: int) -> str | None:
-    return errno.errorcode.get(-value) if value < 0 else None
 
 
 def _quote(text: str | None) -> str:
