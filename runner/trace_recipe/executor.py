@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from trace_recipe.control_files import control_file
+from trace_recipe.control_files import Write, control_file
 from trace_recipe.errors import (
     ApplyError,
     InstanceBusyError,
@@ -116,16 +116,12 @@ class Session:
 
     def _failed(self, step: Step, error: TracefsError) -> Exception:
         try:
-            receipt = self.restore()
+            self.restore()
         except RestoreError as left:
             return left
         lacks = _lacks(step, error, self.plan)
-        problem = lacks or _refused(step, error)
-        done = len(receipt.lines)
+        problem = (lacks or _refused(step, error)).at(step.place, step.key)
         state = State.RESTORED
-        why = problem.why
-        problem = Problem(problem.what, why, problem.fix, step.key, step.place)
-        del done
         if lacks:
             kind = InstanceBusyError if error.errno == errno.EBUSY else KernelLacksError
             return kind(problem, state=state)
@@ -179,19 +175,21 @@ def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
         shared = [file for file in state.before if not file.startswith(own_prefix)]
     else:
         shared = list(state.before)
-    is_theirs = _is_replaced(state, tracefs)
+    if _is_replaced(state, tracefs):
+        reason = "the instance was removed or made anew by somebody else"
+        theirs = [file for file in shared if file.startswith(own_prefix)]
+        lines += [
+            ReceiptLine(file, Outcome.FOREIGN, state.before[file], "", reason)
+            for file in theirs
+            if file in state.intended
+        ]
+        shared = [file for file in shared if not file.startswith(own_prefix)]
     touched = [file for file in shared if file in state.intended]
     touched.sort(key=lambda file: control_file(_name(file)).order)
-    is_on = [file for file in touched if _name(file) == "tracing_on"]
-    for file in is_on:
-        _pause(tracefs, file)
+    found = {file: _reading(tracefs, file) for file in touched}
     for file in touched:
-        if is_theirs and file.startswith(own_prefix):
-            before = state.before[file]
-            reason = "the instance was removed or made anew by somebody else"
-            lines.append(ReceiptLine(file, Outcome.FOREIGN, before, "", reason))
-            continue
-        lines.append(_restore_file(state, tracefs, file))
+        _quiet(state, tracefs, journal, file, found[file])
+    lines += [_restore_file(state, tracefs, journal, file, found[file]) for file in touched]
     receipt = Receipt(state.run_id, tuple(lines))
     if not receipt.is_clean:
         journal.close()
@@ -200,46 +198,90 @@ def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
     return receipt
 
 
-def _restore_file(state: JournalState, tracefs: Tracefs, file: str) -> ReceiptLine:
+def _restore_file(
+    state: JournalState,
+    tracefs: Tracefs,
+    journal: Journal,
+    file: str,
+    found: str | TracefsError,
+) -> ReceiptLine:
+    """Put one file back; `found` is what it read before anything was quietened."""
     rules = control_file(_name(file))
     before = state.before[file]
+    if isinstance(found, TracefsError):
+        return _unreadable(file, before, found)
     applied = state.applied.get(file)
+    # Without an `applied` line our write was cut short, with a `restoring` line an earlier restore
+    # was; and a trigger may flip tracing_on.
+    is_ours = (
+        applied is None
+        or file in state.restoring
+        or rules.same(found, applied)
+        or rules.name == "tracing_on"
+    )
     try:
         now = tracefs.read(file)
-    except TracefsError as error:
-        if error.errno in {errno.ENOENT, errno.ENODEV}:
-            reason = "the file is gone: its event or module was removed"
-            return ReceiptLine(file, Outcome.FOREIGN, before, "", reason)
-        return ReceiptLine(file, Outcome.LEFT, before, "", error.problems[0].what)
-    if rules.same(now, before) and now == before:
-        return ReceiptLine(file, Outcome.RESTORED, before, now)
-    # The pause is ours as well; without an `applied` line the write itself was cut short.
-    is_ours = applied is None or rules.same(now, applied) or rules.name == "tracing_on"
-    try:
-        if rules.name == "events/*/*/trigger":
-            writes = rules.removal_writes(before, applied or now, now)
-        elif is_ours:
+        if is_ours or rules.same(found, before):
             writes = rules.restore_writes(before, now)
+        elif rules.by_lines:
+            assert applied is not None
+            writes = rules.remove_lines(before, applied, now)
         else:
             reason = "somebody else changed it during the run"
             return ReceiptLine(file, Outcome.FOREIGN, before, now, reason)
+        if writes and is_ours:
+            journal.restoring(file)
         for write in writes:
-            try:
-                tracefs.write(file, write.text, truncate=write.truncate)
-            except TracefsError:
-                if not write.may_fail:
-                    raise
-        found = tracefs.read(file)
+            _write(tracefs, file, write)
+        now = tracefs.read(file)
     except TracefsError as error:
-        return ReceiptLine(file, Outcome.LEFT, before, now, error.problems[0].what)
-    if rules.same(found, before):
-        return ReceiptLine(file, Outcome.RESTORED, before, found)
-    reason = rules.unrestorable(before, found)
-    if reason is not None:
-        return ReceiptLine(file, Outcome.IMPOSSIBLE, before, found, reason)
-    if rules.name == "events/*/*/trigger" and not is_ours:
-        return ReceiptLine(file, Outcome.FOREIGN, before, found, "others added or removed triggers")
-    return ReceiptLine(file, Outcome.LEFT, before, found, "reads differently after the write")
+        return _unreadable(file, before, error)
+    if rules.same(now, before):
+        return ReceiptLine(file, Outcome.RESTORED, before, now)
+    if reason := rules.unrestorable(before, now) or "":
+        return ReceiptLine(file, Outcome.IMPOSSIBLE, before, now, reason)
+    if not is_ours:
+        reason = "others added or removed entries; ours are gone"
+        return ReceiptLine(file, Outcome.FOREIGN, before, now, reason)
+    return ReceiptLine(file, Outcome.LEFT, before, now, "reads differently after the write")
+
+
+def _reading(tracefs: Tracefs, file: str) -> str | TracefsError:
+    try:
+        return tracefs.read(file)
+    except TracefsError as error:
+        return error
+
+
+def _quiet(
+    state: JournalState, tracefs: Tracefs, journal: Journal, file: str, found: str | TracefsError
+) -> None:
+    """Stop what would record or refuse while the other files are put back."""
+    if isinstance(found, TracefsError):
+        return
+    rules = control_file(_name(file))
+    is_ours = rules.same(found, state.applied.get(file, found)) or rules.name == "tracing_on"
+    if not is_ours:
+        return
+    with contextlib.suppress(TracefsError):  # the loop over all files reports it
+        for write in rules.quiet_writes(state.before[file], found):
+            journal.restoring(file)
+            _write(tracefs, file, write)
+
+
+def _write(tracefs: Tracefs, file: str, write: Write) -> None:
+    try:
+        tracefs.write(file, write.text, truncate=write.truncate)
+    except TracefsError:
+        if not write.may_fail:
+            raise
+
+
+def _unreadable(file: str, before: str, error: TracefsError) -> ReceiptLine:
+    if error.errno in {errno.ENOENT, errno.ENODEV}:
+        reason = "the file is gone: its event or module was removed"
+        return ReceiptLine(file, Outcome.FOREIGN, before, "", reason)
+    return ReceiptLine(file, Outcome.LEFT, before, "", error.problems[0].what)
 
 
 def _remove_instance(state: JournalState, tracefs: Tracefs) -> list[ReceiptLine]:
@@ -307,14 +349,6 @@ def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:
     return not tracefs.exists(directory) or tracefs.identity(directory) != state.inode
 
 
-def _pause(tracefs: Tracefs, file: str) -> None:
-    try:
-        if tracefs.read(file).strip() != "0":
-            tracefs.write(file, "0")
-    except TracefsError:
-        return  # the loop over all files reports it
-
-
 def _name(file: str) -> str:
     """Return the path inside its instance."""
     return file.split("/", 2)[2] if file.startswith("instances/") else file
@@ -372,6 +406,9 @@ def _refused(step: Step, error: TracefsError) -> Problem:
     if isinstance(step, SetFile) and step.name == "buffer_size_kb" and error.errno == errno.ENOMEM:
         why = "buffer_size_kb is per CPU, and there is not so much memory"
     fix = "change the value"
+    if isinstance(step, SetFile) and step.name.endswith("/trigger") and error.errno == errno.EEXIST:
+        why = "somebody else has a trigger of this kind on the event; the kernel takes one"
+        fix = "use a private instance, or leave the trigger out"
     if error.errno == errno.EBUSY:
         fix = "somebody has the file's buffer open; wait until they are done"
     return Problem(problem.what, why, fix)

@@ -55,6 +55,7 @@ class JournalState:
     before: Mapping[str, str]
     applied: Mapping[str, str] = field(default_factory=dict)
     intended: frozenset[str] = frozenset()
+    restoring: frozenset[str] = frozenset()
     is_making: bool = False
     is_live: bool = False
     is_this_boot: bool = True
@@ -145,6 +146,10 @@ class Journal:
         """Note what `file` reads after our write."""
         _append(self._fd, {"applied": file, "text": text})
 
+    def restoring(self, file: str) -> None:
+        """Note that `file` is about to be put back: what it reads from now on is our doing."""
+        _append(self._fd, {"restoring": file})
+
     def discard(self) -> None:
         """Remove the journal: everything is back."""
         self.path.unlink(missing_ok=True)
@@ -193,12 +198,15 @@ def read_journal(path: Path) -> JournalState | None:
     head, rest = entries[0], entries[1:]
     applied: dict[str, str] = {}
     intended: set[str] = set()
+    restoring: set[str] = set()
     inode, is_making = head["inode"], False
     for entry in rest:
         if "applied" in entry:
             applied[entry["applied"]] = entry["text"]
         elif "intend" in entry:
             intended.add(entry["intend"])
+        elif "restoring" in entry:
+            restoring.add(entry["restoring"])
         elif "made" in entry:
             inode = entry["made"]
         elif "making" in entry:
@@ -218,6 +226,7 @@ def read_journal(path: Path) -> JournalState | None:
         before=head["before"],
         applied=applied,
         intended=frozenset(intended),
+        restoring=frozenset(restoring),
         is_making=is_making,
         is_live=is_live,
         is_this_boot=head["boot_id"] == _boot_id(),

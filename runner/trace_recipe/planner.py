@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trace_recipe.recipe.model import Recipe
     from trace_recipe.resolver import ResolvedRecipe, ResolvedTracer
 
-__all__ = ["DEFAULT_BUFFER_BYTES", "make_plan"]
+__all__ = ["DEFAULT_BUFFER_BYTES", "default_buffer_bytes", "make_plan"]
 
 DEFAULT_BUFFER_BYTES = 8 << 20
 """Per CPU: loses nothing at 5 million events/s on two busy CPUs (formats.md, section 9.1)."""
@@ -39,6 +39,11 @@ _SHARED_FILES = frozenset(
     {"set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh"}
 )
 _TRACER_OPTION_PREFIXES = ("func", "funcgraph", "sleep-time", "graph-time", "blk_", "test_nop")
+
+
+def default_buffer_bytes(cpu_count: int) -> int:
+    """Return the size per CPU of a ring buffer for which the recipe names no size."""
+    return DEFAULT_BUFFER_BYTES if cpu_count <= _MANY_CPUS else _MANY_CPUS_BUFFER_BYTES
 
 
 def make_plan(
@@ -152,6 +157,9 @@ class _Planner:
         )
 
     def _before(self, file: str, name: str) -> str | None:
+        for step in reversed(self.steps):
+            if isinstance(step, SetFile) and step.file == file:
+                return step.after
         if self.is_new and file.startswith(self.prefix) and self.prefix:
             if name.startswith("options/"):
                 return _stripped(self.current(name))
@@ -162,9 +170,6 @@ class _Planner:
             if name.endswith("/trigger"):
                 return ""
             return _FRESH.get(name)
-        for step in reversed(self.steps):
-            if isinstance(step, SetFile) and step.file == file:
-                return step.after
         return _stripped(self.current(file))
 
     def _refuses(self, name: str, key: str, path: tuple[str | int, ...]) -> bool:
@@ -210,8 +215,7 @@ class _Planner:
         if buffer.size is not None:
             self.set("buffer_size_kb", str(-(-buffer.size // 1024)), path=("buffer", "size"))
         elif self.is_new:
-            few = len(self.resolved.kernel.possible_cpus) <= _MANY_CPUS
-            size = DEFAULT_BUFFER_BYTES if few else _MANY_CPUS_BUFFER_BYTES
+            size = default_buffer_bytes(len(self.resolved.kernel.possible_cpus))
             self.set("buffer_size_kb", str(size // 1024), path=())
         watermark = buffer.watermark
         if live_text:

@@ -92,6 +92,7 @@ class Recorder:
         self._gate = threading.Event()
         self._ending = threading.Event()
         self._aborted = False
+        self._is_closed = False
         self._wanted_flush = 0
         self.failed = threading.Event()
 
@@ -160,6 +161,9 @@ class Recorder:
 
     def close(self) -> None:
         """Close what is open; safe to call at any time, more than once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._aborted = not self._gate.is_set()
         self.finish()
         for lane in self._lanes:

@@ -13,14 +13,10 @@ import typer
 
 from trace_recipe.cli.messages import print_problems, say
 from trace_recipe.errors import DecodeError, Problem, RecipeError
-from trace_recipe.invoker import find_invoker
-from trace_recipe.outputs import open_output_file, open_output_folder
-from trace_recipe.recording import is_recording, open_recording
-from trace_recipe.trace_dat.reader import open_trace_dat
-from trace_recipe.writer import Target, Written, write_outputs
 
 if TYPE_CHECKING:
     from trace_recipe.events import TraceData
+    from trace_recipe.writer import Written
 
 __all__ = ["register"]
 
@@ -55,6 +51,10 @@ def report(
     compression: Annotated[str, typer.Option(help="trace-dat: zstd or none.")] = "zstd",
 ) -> None:
     """Write the events of a recording or of trace-cmd's trace.dat in another form."""
+    from trace_recipe.invoker import find_invoker
+    from trace_recipe.outputs import open_output_file, open_output_folder
+    from trace_recipe.writer import Target, write_outputs
+
     if output == "-" and (form is Form.TRACE_DAT or per_event):
         raise RecipeError(
             Problem(
@@ -73,7 +73,7 @@ def report(
         options.update(version=version, compression=compression)
     invoker = find_invoker(os.environ)
     with contextlib.ExitStack() as stack:
-        data = _open(source, stack)
+        data = _open(source)
         if output == "-":
             written = write_outputs(data, [Target(form, "-", options, sys.stdout.buffer)])
             sys.stdout.buffer.flush()
@@ -92,12 +92,15 @@ def report(
     _tell(written, source)
 
 
-def _open(source: Path, stack: contextlib.ExitStack) -> TraceData:
+def _open(source: Path) -> TraceData:
+    from trace_recipe.recording import is_recording, open_recording
+    from trace_recipe.trace_dat.reader import read_trace_dat
+
     if source.is_dir():
         if not is_recording(source):
             raise DecodeError("not a recording: it has no manifest.json", file=str(source))
         return open_recording(source)
-    return stack.enter_context(open_trace_dat(source))
+    return read_trace_dat(source)
 
 
 def _tell(written: Written, source: Path) -> None:

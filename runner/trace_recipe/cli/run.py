@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,6 @@ from trace_recipe.cli.messages import (
     print_problems,
     say,
 )
-from trace_recipe.conductor import Conductor, RunResult
 from trace_recipe.errors import (
     Interrupted,
     KernelLacksError,
@@ -45,7 +45,7 @@ from trace_recipe.recipe_files import open_recipe
 from trace_recipe.resolver import check_without_kernel, resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from trace_recipe.conductor import RunResult
 
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
@@ -79,6 +79,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: check it, record, write its outputs, and put the kernel back."""
+    from trace_recipe.conductor import Conductor
+
     loaded = open_recipe(recipe, os.environ, overrides_of(set_))
     _refuse_syntax(loaded)
     tracefs = live_tracefs()
@@ -210,7 +212,7 @@ def _plan_lines(made: Plan) -> list[str]:
             case MakeInstance():
                 lines.append(f"{number:4}  make    {step.file}  [{Scope.PRIVATE}]{position}")
             case SetFile():
-                before = "(unknown)" if step.before is None else _short(step.before)
+                before = "(default)" if step.before is None else _short(step.before)
                 word = "start " if step.starts else "set   "
                 lines.append(
                     f"{number:4}  {word}  {step.file}  {before} → {_short(step.after)}"

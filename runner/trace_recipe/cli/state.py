@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,9 +16,6 @@ from trace_recipe.errors import Problem, RecipeError, RestoreError
 from trace_recipe.executor import restore as restore_state
 from trace_recipe.journal import Journal, JournalState, journals
 from trace_recipe.receipt import Outcome, Receipt
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["register"]
 

@@ -1,0 +1,89 @@
+"""What every test on the real tracefs needs: the mount, and a machine that is left as it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.requirements import need
+from tests.tracefs_tree import differences, snapshot
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _tracefs_is_there(request):
+    """A test marked `tracefs` skips, or fails, where there is none; others are not touched."""
+    if request.node.get_closest_marker("tracefs") is None:
+        return
+    is_root = os.geteuid() == 0
+    need("tracefs", is_there=is_root, reason="it takes root to use tracefs")
+    clock = Path("/sys/kernel/tracing/trace_clock")
+    if not clock.exists():
+        subprocess.run(["mount", "-t", "tracefs", "nodev", str(clock.parent)], check=False)
+    need("tracefs", is_there=clock.exists(), reason="no tracefs here, and it cannot be mounted")
+
+
+@pytest.fixture
+def untouched():
+    """Compare every readable control file before and after the test."""
+    before = snapshot()
+    yield before
+    assert differences(before, snapshot()) == {}
+
+
+class Cli:
+    """Runs the command line as a user would, in a directory and with a state of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+
+    def command(self, *words: str) -> list[str]:
+        takes_state = {"run", "restore", "recover", "status"}
+        state = ["--state-dir", str(self.state)] if words[0] in takes_state else []
+        return [sys.executable, "-m", "trace_recipe", words[0], *state, *map(str, words[1:])]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": f"{ROOT / 'runner'}:{ROOT}", "PYTHONWARNINGS": "error"}
+
+    def __call__(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words),
+            cwd=self.directory,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.directory,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """The command line in an empty directory."""
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Write a recipe file and return its path."""
+
+    def write(text: str, name: str = "recipe.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

@@ -1,0 +1,124 @@
+"""Each shipped recipe records, on this kernel, what it is for; and nothing of it stays behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from trace_recipe.recording import open_recording
+from trace_recipe.writer import write_outputs
+
+pytestmark = pytest.mark.tracefs
+
+# recipe: (what provokes it, events that must be in the output, words that must stand in the text)
+CASES = {
+    "mount-audit": (
+        "mounts",
+        ["sys_enter_mount", "sys_exit_umount", "sys_enter_fsopen", "sys_exit_fsmount"],
+        ["sys_mount(dev_name: 0x", "sys_umount(name: 0x", "sys_mount -> 0x0"],
+    ),
+    "file-opens": (
+        "opens",
+        ["sys_enter_openat", "sys_exit_openat"],
+        ["sys_openat(dfd: ", "O_RDWR", "ENOENT"],
+    ),
+    "exec-snoop": ("execs", ["sched_process_exec"], ["filename=/bin/true"]),
+    "process-lifetime": (
+        "execs",
+        ["sched_process_fork", "sched_process_exec", "sched_process_exit", "task_newtask"],
+        ["comm=true"],
+    ),
+    "signals-kills": (
+        "signals",
+        ["signal_generate", "signal_deliver", "sys_enter_kill"],
+        ["sig=15", "SIGTERM"],
+    ),
+    "syscall-errors": ("errors", ["sys_exit"], ["NR 3 = -9"]),
+    "tcp-connections": (
+        "connections",
+        ["inet_sock_set_state"],
+        ["newstate=TCP_ESTABLISHED", "sport=", "daddr=127.0.0.1"],
+    ),
+    "tcp-retransmits": ("retransmits", ["tcp_retransmit_skb"], ["state=TCP_SYN_SENT"]),
+    "sched-timeline": ("sleeps", ["sched_switch", "sched_waking"], []),
+    "irq-activity": ("sleeps", ["irq_handler_entry", "softirq_entry", "softirq_exit"], ["vec="]),
+    "page-faults": ("faults", ["page_fault_user"], ["address=", "error_code=0x"]),
+    "user-markers": (
+        "marks",
+        ["print"],
+        ["tracing_mark_write: order 4711 accepted", "user-markers begins", "user-markers ends"],
+    ),
+}
+
+
+def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[str]:
+    recipe = ROOT / "recipes" / f"{name}.yaml"
+    running = cli.start("run", str(recipe), "--set", "duration=60s", "--recording", "out.rec")
+    instances = Path("/sys/kernel/tracing/instances")
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at and running.poll() is None:
+        ready = [one for one in instances.iterdir() if name in one.name]
+        if ready and (ready[0] / "tracing_on").read_text().strip() == "1":
+            if (ready[0] / "set_event").read_text():
+                break
+        time.sleep(0.02)
+    time.sleep(0.2)
+    subprocess.run(
+        [sys.executable, "-m", "tests.provoke", provocation],
+        cwd=ROOT,
+        env=cli.environment(),
+        check=True,
+        timeout=60,
+    )
+    time.sleep(0.2)
+    running.send_signal(2)
+    out, err = running.communicate(timeout=60)
+    return subprocess.CompletedProcess([], running.returncode, out, err)
+
+
+def test_every_shipped_recipe_has_a_case():
+    assert set(CASES) == {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_shipped_recipe_records_what_it_is_for(cli, untouched, name):
+    provocation, events, words = CASES[name]
+
+    done = _run_with(cli, name, provocation)
+
+    assert done.returncode == 130, done.stderr
+    assert "0 lost" in done.stderr
+    restored = done.stderr.split("restored ")[1].split()[0].strip(";()")
+    assert restored.split("/")[0] == restored.split("/")[1]
+    data = open_recording(cli.directory / "out.rec")
+    found = {name.partition(":")[2] for name in write_outputs(data, []).events}
+    assert set(events) <= found
+    text = done.stdout
+    if name == "sched-timeline":
+        assert (cli.directory / "sched-timeline.dat").stat().st_size > 4096
+        text = cli("report", "out.rec").stdout
+    assert [word for word in words if word not in text] == []
+    assert not list(Path("/sys/kernel/tracing/instances").glob(f"*{name}*"))
+
+
+def test_a_mount_appears_with_pid_comm_arguments_and_result_in_order(cli, untouched):
+    done = _run_with(cli, "mount-audit", "mounts")
+
+    assert done.returncode == 130, done.stderr
+    report = cli("report", "out.rec", "--as", "jsonl")
+    events = [json.loads(line) for line in report.stdout.splitlines()]
+    assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
+    by_name = {event["event"]: event for event in events}
+    enter, leave = by_name["syscalls:sys_enter_umount"], by_name["syscalls:sys_exit_umount"]
+    assert enter["pid"] == leave["pid"] > 1
+    assert enter["comm"].startswith("python")
+    assert leave["fields"]["ret"] == 0
+    assert by_name["syscalls:sys_enter_fsmount"]["fields"]["flags"] == 0
+    assert by_name["syscalls:sys_exit_fsmount"]["fields"]["ret"] >= 3
+    assert enter["ts"] < leave["ts"] < by_name["syscalls:sys_enter_fsopen"]["ts"]
+    assert os.getpid() not in {event["pid"] for event in events}

@@ -1,0 +1,133 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trace_recipe.errors import InstanceBusyError, KernelLacksError
+from trace_recipe.journal import Journal, journals, new_run_id, read_journal
+
+
+def _begin(directory, run_id="run1", **changes):
+    values = {
+        "run_id": run_id,
+        "recipe": "name",
+        "recipe_path": "name.yaml",
+        "mount": "/mnt",
+        "instance": "i",
+        "makes_instance": True,
+        "inode": None,
+        "before": {"tracing_on": "1\n"},
+        **changes,
+    }
+    return Journal.begin(directory, **values)
+
+
+def test_the_pre_image_is_on_disk_before_begin_returns(tmp_path):
+    journal = _begin(tmp_path / "state")
+
+    state = read_journal(journal.path)
+
+    assert state.before == {"tracing_on": "1\n"}
+    assert state.intended == frozenset()
+    assert state.is_this_boot
+    assert state.pid == os.getpid()
+    journal.discard()
+
+
+def test_what_was_intended_and_applied_is_read_back(tmp_path):
+    journal = _begin(tmp_path)
+    journal.making()
+    journal.made(77)
+    journal.intend("tracing_on")
+    journal.applied("tracing_on", "0\n")
+    journal.intend("trace_clock")
+
+    state = read_journal(journal.path)
+
+    assert state.inode == 77
+    assert state.is_making
+    assert state.intended == {"tracing_on", "trace_clock"}
+    assert state.applied == {"tracing_on": "0\n"}
+    journal.discard()
+
+
+def test_a_torn_last_line_is_ignored(tmp_path):
+    journal = _begin(tmp_path)
+    journal.intend("tracing_on")
+    journal.close()
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole + b'{"intend":"trace_cl')
+
+    assert read_journal(journal.path).intended == {"tracing_on"}
+
+
+def test_a_journal_whose_first_line_is_torn_describes_nothing(tmp_path):
+    journal = _begin(tmp_path)
+    journal.close()
+    journal.path.write_bytes(journal.path.read_bytes()[:-1])
+
+    assert read_journal(journal.path) is None
+    assert list(journals(tmp_path)) == []
+
+
+def test_an_open_journal_is_live_and_cannot_be_adopted(tmp_path):
+    journal = _begin(tmp_path)
+    state = read_journal(journal.path)
+
+    assert state.is_live
+    with pytest.raises(InstanceBusyError, match="still alive"):
+        Journal.adopt(state)
+    journal.close()
+    assert not read_journal(journal.path).is_live
+    Journal.adopt(read_journal(journal.path)).discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_goes_with_a_killed_process(tmp_path):
+    code = (
+        "import os, sys, signal; from pathlib import Path; from trace_recipe.journal import Journal\n"
+        "j = Journal.begin(Path(sys.argv[1]), run_id='dead', recipe='r', recipe_path='r.yaml', "
+        "mount='/', instance='', makes_instance=False, inode=None, before={})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment)
+
+    assert done.returncode == -9
+    (state,) = journals(tmp_path)
+    assert state.run_id == "dead"
+    assert not state.is_live
+
+
+def test_a_state_directory_that_others_can_write_is_refused(tmp_path):
+    directory = tmp_path / "open"
+    directory.mkdir()
+    directory.chmod(0o777)
+
+    with pytest.raises(KernelLacksError, match="not safe to use"):
+        _begin(directory)
+    assert list(directory.iterdir()) == []
+
+
+def test_a_state_directory_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    with pytest.raises(KernelLacksError, match="not safe to use"):
+        _begin(tmp_path / "link")
+
+
+def test_a_journal_of_another_boot_says_so(tmp_path):
+    journal = _begin(tmp_path)
+    journal.close()
+    head, rest = journal.path.read_text().split("\n", 1)
+    entry = {**json.loads(head), "boot_id": "another"}
+    journal.path.write_text(json.dumps(entry) + "\n" + rest)
+
+    assert not read_journal(journal.path).is_this_boot
+
+
+def test_run_ids_differ():
+    assert len({new_run_id() for _ in range(100)}) == 100
