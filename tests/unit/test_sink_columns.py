@@ -1,11 +1,12 @@
 """What the columns of real events become as Python values."""
 
 import struct
+import time
 from dataclasses import replace
 
 import pytest
 from trace_recipe.formats import parse_event_format
-from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, irq_info, text_of
+from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, text_of
 
 from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
 
@@ -233,6 +234,17 @@ def test_an_unsigned_char_array_is_numbers_unless_the_kernel_prints_it_as_text()
     assert values("", "<", layout, a=[1, 0, 3, 0, 0, 255]) == {"a": [1, 0, 3, 0, 0, 255]}
 
 
+@pytest.mark.parametrize("unit", ["(", "((void *)", "REC->", '"', "%d", ",", "{", "x("])
+def test_a_hostile_print_fmt_costs_no_time(unit):
+    layout = made_format(
+        field_line("int a", 8, 4, 1), print_fmt='"%pI4 %d", ' + unit * (200_000 // len(unit))
+    )
+    before = time.process_time()
+
+    assert values("", "<", layout, a=-3) == {"a": -3}
+    assert time.process_time() - before < 3
+
+
 @ORDERS
 def test_a_stack_is_as_long_as_its_record_and_ends_at_the_end_mark(byte_order):
     long_stack = list(range(0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_8100_000B))
@@ -299,7 +311,10 @@ def test_every_format_gives_a_value_for_every_field_of_any_bytes():
     ],
 )
 def test_the_latency_characters_are_the_kernels(flags, preempt_count, text):
-    assert irq_info(flags, preempt_count) == text
+    layout = event_format(SWITCH)
+    raw = payload(layout, common_flags=flags, common_preempt_count=preempt_count)
+
+    assert ColumnReader(trace_data()).irq_infos(batch([(layout, raw)]).columns[0]) == [text]
 
 
 def test_the_wall_time_has_nine_digits_and_carries_over_the_second():

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from trace_recipe.decoder.print_bytes import ip4_text, ip6_text, mac_text, sockaddr_text, uuid_text
+from trace_recipe.decoder.print_fmt import MAX_CHARACTERS
 from trace_recipe.decoder.print_symbols import SymbolNames
 from trace_recipe.formats import FieldKind
+from trace_recipe.sinks.layout import latency_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +33,6 @@ __all__ = [
     "ColumnReader",
     "Shape",
     "ShapedField",
-    "irq_info",
     "merge_gaps",
     "shape_fields",
     "text_of",
@@ -218,24 +219,6 @@ def text_of(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
 
-def irq_info(flags: int, preempt_count: int) -> str:
-    """Return the kernel's five latency characters, e.g. `d.h1.` (trace_output.c's own letters).
-
-    Irqs and bottom halves off, reschedule wanted, interrupt context, preempt depth, migrate depth.
-    """
-    irqs = _IRQS_OFF[(flags & 0x01) | (flags & 0x80) >> 6]
-    resched = _RESCHED[(flags & 0x04) >> 2 | (flags & 0x02) | (flags & 0x20) >> 3]
-    context = _CONTEXT[(flags & 0x08) >> 3 | (flags & 0x10) >> 3 | (flags & 0x40) >> 4]
-    return f"{irqs}{resched}{context}{_DEPTH[preempt_count & 0xF]}{_DEPTH[preempt_count >> 4]}"
-
-
-_IRQS_OFF = ".dbD"  # irqs 1, bottom halves 2
-# need 1, lazy 2, preempt 4. Bit 1 of common_flags was "irqs-off unknown" before lazy preemption
-# existed (v6.13); no architecture that has events set it.
-_RESCHED = ".nlbpNLB"
-_CONTEXT = ".hsHzZzZ"  # hardirq 1, softirq 2, NMI 4
-_DEPTH = ".123456789abcdef"
-
 # Where a kprobe hit, as kernel/trace/trace_kprobe.c calls it; its print fmt shows plain `%lx`.
 _PROBE_ADDRESSES = frozenset({"__probe_ip", "__probe_func", "__probe_ret_ip"})
 _LITERAL = re.compile(r'\s*"((?:[^"\\]|\\.)*)"')
@@ -252,6 +235,8 @@ _GETTER = re.compile(r"__get_(?:rel_)?(sockaddr|cpumask|bitmask)\(\s*(\w+)\s*\)"
 
 def _conversions(print_fmt: str) -> dict[str, str]:
     """Map each field that the print fmt shows as it is to its conversion letter: `pI4`, `ps`."""
+    if len(print_fmt) > MAX_CHARACTERS:
+        return {}
     position, template = 0, ""
     while match := _LITERAL.match(print_fmt, position):
         template += match[1]
@@ -263,7 +248,8 @@ def _conversions(print_fmt: str) -> dict[str, str]:
         if match["letter"] == "%":
             continue
         index += (match["width"] == "*") + (match["precision"] == "*")
-        if index < len(arguments):
+        # The pattern backtracks; what shows a field as it is is short.
+        if index < len(arguments) and len(arguments[index]) < 200:
             name = _ARGUMENT.fullmatch(arguments[index].strip())
             if name is not None:
                 shown.setdefault(name[1] or name[2], match["letter"])
@@ -273,16 +259,16 @@ def _conversions(print_fmt: str) -> dict[str, str]:
 
 def _split_arguments(text: str) -> list[str]:
     """Split `, a, f(b, c)` at its outer commas, strings and brackets respected."""
-    arguments: list[str] = []
+    arguments: list[list[str]] = []
     depth = 0
     for part in re.findall(r'"(?:[^"\\]|\\.)*"|[][(){},]|[^][(){},"]+|"', text):
         if part == "," and depth == 0:
-            arguments.append("")
+            arguments.append([])
             continue
         depth += (part in {"(", "[", "{"}) - (part in {")", "]", "}"})
         if arguments:
-            arguments[-1] += part
-    return arguments
+            arguments[-1].append(part)
+    return ["".join(parts) for parts in arguments]
 
 
 def _shape_field(
@@ -388,7 +374,7 @@ def _stack_of(raw: bytes, dtype: np.dtype[Any]) -> list[int]:
 
 
 def _irq_info_of_word(word: int) -> str:
-    return irq_info(word >> 8, word & 0xFF)
+    return latency_flags(word >> 8, word & 0xFF)
 
 
 def _second_text(second: int) -> str:
