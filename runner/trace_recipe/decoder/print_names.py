@@ -7,7 +7,7 @@ have not changed since their event exists; any other identifier stays unknown.
 
 from __future__ import annotations
 
-__all__ = ["ENUM_VALUES"]
+__all__ = ["enum_values"]
 
 _SOFTIRQS = (
     "HI_SOFTIRQ", "TIMER_SOFTIRQ", "NET_TX_SOFTIRQ", "NET_RX_SOFTIRQ", "BLOCK_SOFTIRQ",
@@ -24,12 +24,19 @@ _HRTIMER_MODES = (
     "ABS_PINNED_SOFT", "REL_PINNED_SOFT", "ABS_HARD", "REL_HARD", "ABS_PINNED_HARD",
     "REL_PINNED_HARD",
 )  # fmt: skip
+# enum inode_state_flags_enum: other numbers before I_LRU_ISOLATING came (Linux 6.11).
+_INODE_STATES = {
+    "I_NEW": 0, "I_SYNC": 1, "I_LRU_ISOLATING": 2, "I_DIRTY_SYNC": 4, "I_DIRTY_DATASYNC": 5,
+    "I_DIRTY_PAGES": 6, "I_WILL_FREE": 7, "I_FREEING": 8, "I_CLEAR": 9, "I_REFERENCED": 10,
+    "I_LINKABLE": 11, "I_DIRTY_TIME": 12, "I_WB_SWITCH": 13, "I_OVL_INUSE": 14, "I_CREATING": 15,
+    "I_DONTCACHE": 16, "I_SYNC_QUEUED": 17, "I_PINNING_NETFS_WB": 18,
+}  # fmt: skip
 _FAULT_FLAGS = (  # include/linux/mm_types.h, one bit each
     "WRITE", "MKWRITE", "ALLOW_RETRY", "RETRY_NOWAIT", "KILLABLE", "TRIED", "USER", "REMOTE",
     "INSTRUCTION", "INTERRUPTIBLE", "UNSHARE", "ORIG_PTE_VALID", "VMA_LOCK",
 )  # fmt: skip
 
-ENUM_VALUES: dict[str, int] = {
+_ENUM_VALUES: dict[str, int] = {
     **{name: number for number, name in enumerate(_SOFTIRQS)},
     **{name: number for number, name in enumerate(_TCP_STATES, 1)},
     **{
@@ -50,3 +57,10 @@ ENUM_VALUES: dict[str, int] = {
     "VDSO_CLOCKMODE_NONE": 0, "VDSO_CLOCKMODE_TSC": 1,
     "true": 1, "false": 0, "NULL": 0,
 }  # fmt: skip
+
+
+def enum_values(print_fmt: str) -> dict[str, int]:
+    """Return the numbers of the identifiers whose meaning in this print fmt is certain."""
+    if "I_LRU_ISOLATING" not in print_fmt:
+        return _ENUM_VALUES
+    return _ENUM_VALUES | {name: 1 << bit for name, bit in _INODE_STATES.items()}

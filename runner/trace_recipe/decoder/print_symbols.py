@@ -50,7 +50,7 @@ class SymbolNames:
         if found is None:
             return f"{address:#x}"
         name, distance, size = found
-        name, _, module = name.partition(" ")  # "name [module]"
+        name, _, module = name.partition("\t")  # as kallsyms writes it
         module = f" {module}" if module else ""
         if not offset:
             return name + module

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trace_recipe.decoder.print_printf import Template
 from trace_recipe.decoder.print_values import MAX_REMEMBERED, Rows, visible
-from trace_recipe.decoder.syscall_names import argument_name, return_name
+from trace_recipe.decoder.syscall_names import argument_name, has_names, return_name
 from trace_recipe.formats import FieldKind
 
 if TYPE_CHECKING:
@@ -54,7 +56,11 @@ def syscall_template(event: EventFormat, *, names: bool) -> Template | None:
         named = return_name(value) if names else ""
         return f"{value & mask:#x} ({named})" if named else f"{value & mask:#x}"
 
-    return _with_numbers(template, returned, text)
+    texts = _Numbers(text)
+    template.add(
+        "%s", lambda rows: list(map(texts.__getitem__, rows.spread(rows.integers(returned))))
+    )
+    return template
 
 
 def _enter(event: EventFormat, name: str, *, names: bool) -> Template | None:
@@ -67,7 +73,7 @@ def _enter(event: EventFormat, name: str, *, names: bool) -> Template | None:
         if one.kind is not FieldKind.SCALAR:
             return None
         template.literal(f"{', ' if number else ''}{visible(one.name)}: ")
-        _with_numbers(template, one, _argument(name, one, names=names))
+        _add_argument(template, name, one, names=names)
         pointed = values.get(f"__{one.name}_val")
         if pointed is not None:  # newer kernels store what some pointers point to
             _add_pointed(template, event, pointed)
@@ -75,26 +81,29 @@ def _enter(event: EventFormat, name: str, *, names: bool) -> Template | None:
     return template
 
 
-def _argument(syscall: str, one: Field, *, names: bool) -> Callable[[int], str]:
-    mask = (1 << one.size * 8) - 1
+def _add_argument(template: Template, syscall: str, one: Field, *, names: bool) -> None:
+    """Add an argument as the kernel prints it: below 10 in decimal, else in hex."""
+    unsigned = np.dtype(f"u{one.size}")
 
-    def text(value: int) -> str:
-        value &= mask
-        shown = f"{value}" if value < 10 else f"{value:#x}"
-        named = argument_name(syscall, one.name, value) if names else ""
-        return f"{shown} ({named})" if named else shown
+    def named(value: int) -> str:
+        shown = f"{value}" if value < 10 else hex(value)
+        name = argument_name(syscall, one.name, value)
+        return f"{shown} ({name})" if name else shown
 
-    return text
+    def plain(rows: Rows) -> list[str]:
+        values = rows.spread(rows.integers(one).astype(unsigned))
+        return [hex(value) if value > 9 else f"{value}" for value in values]
 
-
-def _with_numbers(template: Template, one: Field, text: Callable[[int], str]) -> Template:
-    numbers = _Numbers(text)
-
-    def column(rows: Rows) -> list[str]:
-        return list(map(numbers.__getitem__, rows.spread(rows.integers(one))))
-
-    template.add("%s", column)
-    return template
+    if names and has_names(syscall, one.name):
+        texts = _Numbers(named)
+        template.add(
+            "%s",
+            lambda rows: list(
+                map(texts.__getitem__, rows.spread(rows.integers(one).astype(unsigned)))
+            ),
+        )
+    else:
+        template.add("%s", plain)
 
 
 def _add_pointed(template: Template, event: EventFormat, pointed: Field) -> None:

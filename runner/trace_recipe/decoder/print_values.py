@@ -32,7 +32,7 @@ from trace_recipe.decoder.print_fmt import (
     TypeName,
     Unary,
 )
-from trace_recipe.decoder.print_names import ENUM_VALUES
+from trace_recipe.decoder.print_names import enum_values
 from trace_recipe.formats import Field, FieldKind
 
 if TYPE_CHECKING:
@@ -354,6 +354,7 @@ class Expressions:
         self.event = event
         self.typing = typing
         self.byte_order = byte_order
+        self._names = enum_values(event.print_fmt)
         self._call = call
 
     def compile(self, node: Node) -> Value:
@@ -367,7 +368,7 @@ class Expressions:
                 return self._field(name)
             case Name(name):
                 # Its value is not in the trace unless it is one of the well-known enums.
-                return constant(ENUM_VALUES.get(name, 0), self.typing.long)
+                return constant(self._names.get(name, 0), self.typing.long)
             case Unary("&", operand):
                 return self._address(operand)
             case Unary(operator, operand):
@@ -405,10 +406,24 @@ class Expressions:
         Unlike everywhere else an unknown identifier is unknown, not 0: a table entry of unknown
         value must never match.
         """
-        if _has_unknown(node):
+        if self._has_unknown(node):
             return None
         value = self.compile(node)
         return value.constant if isinstance(value, IntegerValue) else None
+
+    def _has_unknown(self, node: Node) -> bool:
+        match node:
+            case Name(name):
+                return name not in self._names
+            case Unary(_, operand) | Cast(_, operand) | Dereference(operand):
+                return self._has_unknown(operand)
+            case Binary(_, left, right):
+                return self._has_unknown(left) or self._has_unknown(right)
+            case Ternary(condition, yes, no):
+                inner = [condition, no] + ([yes] if yes is not None else [])
+                return any(map(self._has_unknown, inner))
+            case _:
+                return False
 
     def field(self, name: str) -> Field:
         """Return the field; raises PrintFmtError when the event has none of that name."""
@@ -614,18 +629,3 @@ class _NoRows(Rows):
 
 
 NO_ROWS = _NoRows()
-
-
-def _has_unknown(node: Node) -> bool:
-    match node:
-        case Name(name):
-            return name not in ENUM_VALUES
-        case Unary(_, operand) | Cast(_, operand) | Dereference(operand):
-            return _has_unknown(operand)
-        case Binary(_, left, right):
-            return _has_unknown(left) or _has_unknown(right)
-        case Ternary(condition, yes, no):
-            inner = [condition, no] + ([yes] if yes is not None else [])
-            return any(map(_has_unknown, inner))
-        case _:
-            return False

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-__all__ = ["argument_name", "return_name"]
+__all__ = ["argument_name", "has_names", "return_name"]
 
 Namer: TypeAlias = Callable[[int], str]
 
@@ -312,6 +312,11 @@ def argument_name(syscall: str, argument: str, value: int) -> str:
         return "AT_FDCWD" if value & 0xFFFFFFFF == _AT_FDCWD else ""
     namer = _ARGUMENTS.get((syscall, argument))
     return "" if namer is None else namer(value)
+
+
+def has_names(syscall: str, argument: str) -> bool:
+    """Whether some values of the argument have names."""
+    return argument in _DIRECTORY_ARGUMENTS or (syscall, argument) in _ARGUMENTS
 
 
 def return_name(value: int) -> str:

@@ -73,6 +73,7 @@ class _Prefixes(dict[int, str]):
 
     def __init__(self, data: TraceData) -> None:
         super().__init__()
+        self._nameless: list[int] = []
         self._cmdlines = data.cmdlines
         self._tgids = data.tgids
         self._with_tgid = data.options.get("record-tgid", False)
@@ -89,9 +90,16 @@ class _Prefixes(dict[int, str]):
         text += f"[{cpu:03d}] "
         if self._with_flags:
             text += latency_flags(packed >> 8 & 0xFF, packed & 0xFF)
-        if pid in self._cmdlines:  # while events are printed live its name may still come
-            self[packed] = text
+        self[packed] = text
+        if pid not in self._cmdlines:
+            self._nameless.append(packed)
         return text
+
+    def retry_names(self) -> None:
+        """Forget the tasks without a name: while events are printed live it may still come."""
+        for packed in self._nameless:
+            self.pop(packed, None)
+        self._nameless.clear()
 
 
 class Context:
@@ -101,6 +109,10 @@ class Context:
         self._prefixes = _Prefixes(data)
         self._in_ns = in_ns
         self._shown = data.options.get("context-info", True)
+
+    def begin_batch(self) -> None:
+        """Look again for names that were not known."""
+        self._prefixes.retry_names()
 
     @property
     def template(self) -> str:
@@ -160,10 +172,10 @@ def header_lines(data: TraceData, buffer: Buffer) -> list[str]:
         ]
     space = " " * (12 if has_tgid else 2)
     lines += [
-        f"#                            {space}  {drawn}"
+        f"#                            {space}{drawn}"
         for drawn in (
-            " _-----=> irqs-off/BH-disabled",
-            "/ _----=> need-resched",
+            "  _-----=> irqs-off/BH-disabled",
+            " / _----=> need-resched",
             "| / _---=> hardirq/softirq",
             "|| / _--=> preempt-depth",
             "||| / _-=> migrate-disable",

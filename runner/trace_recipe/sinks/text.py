@@ -70,6 +70,8 @@ class TextSink:
 
     def write(self, events: Events) -> None:
         """Write one batch and hand it to the reader of the stream."""
+        for layout in self._layouts:
+            layout.context.begin_batch()
         if self._graph is not None:
             self._write_graph(events, self._graph)
         else:
@@ -198,10 +200,15 @@ def _returns(columns: EventColumns, places: list[tuple[int, int, int, int, int]]
     names = ("func", "depth", "overrun", "calltime", "rettime", "retval")
     functions, depths, overruns, starts, ends, values = (_numbers(columns, one) for one in names)
     return [
-        Return(*place, function, depth, overrun, max(end - start, 0), value if has_value else None)
-        for place, function, depth, overrun, start, end, value in zip(
-            places, functions, depths, overruns, starts, ends, values, strict=True
+        Return(
+            *place,
+            functions[row],
+            depths[row],
+            overruns[row],
+            max(ends[row] - starts[row], 0),
+            values[row] if has_value else None,
         )
+        for row, place in enumerate(places)
     ]
 
 
