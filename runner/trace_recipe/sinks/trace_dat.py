@@ -1,0 +1,31 @@
+"""The trace-dat sink: a file for trace-cmd and KernelShark, made from the raw sub-buffers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from trace_recipe.trace_dat.writer import write_trace_dat
+
+if TYPE_CHECKING:
+    from trace_recipe.events import TraceData
+
+__all__ = ["TraceDatSink"]
+
+
+class TraceDatSink:
+    """Writes a whole recording to an open seekable stream; it takes no decoded events."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        *,
+        version: Literal[6, 7] = 7,
+        compression: Literal["zstd", "none"] = "zstd",
+    ) -> None:
+        self._stream = stream
+        self._version: Literal[6, 7] = version
+        self._compression: Literal["zstd", "none"] = compression
+
+    def write_data(self, data: TraceData) -> None:
+        """Write the file; raises OutputError when version 6 cannot hold the data, and OSError."""
+        write_trace_dat(self._stream, data, version=self._version, compression=self._compression)
