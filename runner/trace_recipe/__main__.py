@@ -1,6 +1,19 @@
-"""`python -m trace_recipe`."""
+"""`trace-recipe` and `python -m trace_recipe`."""
 
-from trace_recipe.cli import main
+import signal
+
+
+def main() -> None:
+    """Run the command line.
+
+    Until a command takes care of signals itself Ctrl-C just ends the process: nothing is changed
+    yet, and importing takes long enough to be interrupted.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from trace_recipe.cli import main as run_command_line  # noqa: PLC0415 - after the signal
+
+    run_command_line()
+
 
 if __name__ == "__main__":
     main()

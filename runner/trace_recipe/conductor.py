@@ -74,6 +74,9 @@ _FLUSH_WAIT_S = 1.0
 _WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
 _LIVE_SINKS = frozenset({"text", "jsonl", "csv"})
 _KALLSYMS = Path("/proc/kallsyms")
+# Given back when the disk is full, so that the manifest and the tables can still be written.
+_RESERVE_FILE = ".reserve"
+_RESERVE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +308,7 @@ class Conductor:
         notes = list(self.plan.notes)
         if not self.plan.makes_instance and (old := recorder.discard_old()):
             notes.append(f"{old} bytes that the instance's buffer held were consumed")
+        self._reserve(work.path)
         self._write_texts(work.path, instance)
         started_at_ns = time.time_ns()
         manifest = self._manifest(instance, header.subbuf_size_bytes, notes, started_at_ns)
@@ -333,6 +337,7 @@ class Conductor:
         recorder.finish()
         self._note_failures(recorder)
         stats = recorder.stats()
+        (work.path / _RESERVE_FILE).unlink(missing_ok=True)
         self._write_tables(work.path)
         return self._finished(
             manifest, recorder, stats, (first_pair, last_pair), duration_ns, command
@@ -434,6 +439,21 @@ class Conductor:
             self._optional("printk_formats"), "utf-8", "surrogateescape"
         )
 
+    def _reserve(self, directory: Path) -> None:
+        fd = os.open(directory / _RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+        except OSError as error:
+            raise OutputError(
+                Problem(
+                    f"no room to record in '{directory}': {errno_text(error.errno or 0)}",
+                    why="the raw pages are spooled there before they are decoded",
+                    fix="free space, or name a directory on another disk with --recording",
+                )
+            ) from error
+        finally:
+            os.close(fd)
+
     def _ftrace_events(self) -> list[str]:
         directory = "events/ftrace"
         names = self.tracefs.list(directory) if self.tracefs.exists(directory) else ()
@@ -448,9 +468,8 @@ class Conductor:
         cmdlines = self._optional("saved_cmdlines")
         (directory / "saved_cmdlines").write_text(cmdlines, "utf-8", "surrogateescape")
         (directory / "saved_tgids").write_text(self._optional("saved_tgids"))
-        with contextlib.suppress(OSError):
-            symbols = _KALLSYMS.read_bytes()
-            packed = zstandard.ZstdCompressor(level=1).compress(symbols)
+        with contextlib.suppress(OSError):  # without symbols addresses stay numbers
+            packed = zstandard.ZstdCompressor(level=1).compress(_KALLSYMS.read_bytes())
             (directory / KALLSYMS_FILE).write_bytes(packed)
 
     def _optional(self, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem, RecipeError, errno_text
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
-from trace_recipe.suggestions import suggest
+from trace_recipe.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,22 +64,23 @@ def list_recipes(environment: Mapping[str, str]) -> Iterator[FoundRecipe]:
 def find_recipe(name: str, environment: Mapping[str, str]) -> Path:
     """Return the file for a path or a name; raises RecipeError with what was looked at."""
     path = Path(name)
-    if path.is_file() or path.suffix in _SUFFIXES or os.sep in name:
+    try:
         if path.is_file():
             return path
         if os.sep in name or path.exists():
             raise RecipeError(_unreadable(name, "it is not a file" if path.exists() else ""))
+    except OSError as error:
+        raise RecipeError(_unreadable(name, errno_text(error.errno or 0))) from error
     found = {one.name: one.path for one in list_recipes(environment)}
     stem = path.stem if path.suffix in _SUFFIXES else name
     if stem in found:
         return found[stem]
-    near = suggest(stem, list(found))
     raise RecipeError(
         Problem(
             f"no recipe '{name}'",
             why="there is no such file, and no recipe of that name in "
             + ", ".join(str(directory) for _, directory in search_path(environment)),
-            fix=f"did you mean '{near}'?" if near else "see `trace-recipe list recipes`",
+            fix=did_you_mean(stem, found, otherwise="see `trace-recipe list recipes`"),
         )
     )
 

@@ -31,5 +31,3 @@ def main() -> None:
     except TraceRecipeError as error:
         print_error(error, as_json="--json" in sys.argv[1:])
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)

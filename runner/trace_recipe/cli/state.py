@@ -6,14 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import print_json, say
 from trace_recipe.errors import Problem, RecipeError, RestoreError
 from trace_recipe.executor import restore as restore_state
+from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, journals
 from trace_recipe.receipt import Outcome, Receipt
 
@@ -49,7 +51,9 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
 
 
 def restore(
-    run_id: Annotated[str, typer.Argument(help="The run, as `status` shows it.")],
+    run_id: Annotated[
+        str, typer.Argument(help="The run, as `status` shows it.", autocompletion=complete_run)
+    ],
     state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
     """End one run, living or dead, and put back what it changed."""
@@ -70,7 +74,8 @@ def restore(
 
 def recover(
     run_id: Annotated[
-        str | None, typer.Argument(help="One run; without it every dead run.")
+        str | None,
+        typer.Argument(help="One run; without it every dead run.", autocompletion=complete_run),
     ] = None,
     state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
@@ -104,7 +109,8 @@ def _finish(state: JournalState) -> None:
         journal.discard()
         print(f"{state.run_id}: the machine was rebooted since; nothing to do")
         return
-    receipt = restore_state(state, live_tracefs(), journal)
+    with Interrupts():  # a restore is not interrupted; the signal is simply too late
+        receipt = restore_state(state, live_tracefs(), journal)
     print(f"{state.run_id}: {state.recipe}: {receipt}")
     for line in _remarks(receipt):
         say(line)

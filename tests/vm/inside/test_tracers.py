@@ -148,3 +148,17 @@ def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged):
 
     assert done.returncode == 0, done.stderr
     assert "restored" in done.stdout
+
+
+def test_the_top_level_is_put_back_exactly(cli, recipe, unchanged):
+    path = recipe(
+        "recipe: v1\nname: top\ninstance: top\n"
+        "events: [{event: 'sched:sched_switch', filter: 'prev_prio < 200', triggers: ['traceoff:1']}]\n"
+        "options: {sym-offset: true}\nclock: mono\nbuffer: {size: 2M, watermark: 0}\n"
+        "scope: {cpus: [0], exclude_pids: [1]}\nduration: 100ms\noutputs: [{text: o.txt}]\n"
+    )
+
+    done = cli("run", str(path))
+
+    assert done.returncode == 0, done.stderr
+    assert "the top level is used" in cli("plan", str(path)).stdout
