@@ -32,6 +32,7 @@ from trace_recipe.errors import (
 from trace_recipe.events import Buffer
 from trace_recipe.executor import Session, apply
 from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.kernel_tables import parse_cmdlines
 from trace_recipe.manifest import (
     BufferEntry,
     ClockPair,
@@ -48,7 +49,6 @@ from trace_recipe.recording import (
     KALLSYMS_FILE,
     make_trace_data,
     open_recording,
-    parse_cmdlines,
     write_manifest,
 )
 from trace_recipe.sinks import make_sink

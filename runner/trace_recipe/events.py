@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from trace_recipe.formats import FieldKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from trace_recipe.formats import EventFormat
+    from trace_recipe.formats import EventFormat, Field
 
-__all__ = ["Buffer", "Damage", "EventColumns", "Events", "Gap", "Pages", "Symbols", "TraceData"]
+__all__ = [
+    "ArrayPages",
+    "Buffer",
+    "Damage",
+    "EventColumns",
+    "Events",
+    "Gap",
+    "Pages",
+    "Symbols",
+    "TraceData",
+]
 
 
 class Pages(Protocol):
@@ -26,6 +38,22 @@ class Pages(Protocol):
 
     def read(self, first: int, count: int) -> NDArray[np.uint8]:
         """Return sub-buffers `first` up to `first + count` as uint8[count, subbuf_size_bytes]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayPages:
+    """Sub-buffers that are in memory: uint8[count, subbuf_size_bytes]."""
+
+    pages: NDArray[np.uint8]
+
+    @property
+    def count(self) -> int:
+        """Number of sub-buffers."""
+        return len(self.pages)
+
+    def read(self, first: int, count: int) -> NDArray[np.uint8]:
+        """Return sub-buffers without copying them."""
+        return self.pages[first : first + count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +89,8 @@ class TraceData:
 
     `byte_order` is numpy's "<" or ">"; `long_size` the kernel's. `wall_offset_ns` added to a time
     stamp of an ns clock gives nanoseconds since the epoch, None when unknown. `cpu_count` is the
-    number of possible CPUs. Texts are the kernel's files, verbatim.
+    number of possible CPUs. Texts are the kernel's files, verbatim. `raw_options` are those of the
+    trace.dat that it came from, (id, content), without the ones that hold file offsets.
     """
 
     formats: Mapping[int, EventFormat]
@@ -81,6 +110,7 @@ class TraceData:
     uname: str = ""
     wall_offset_ns: int | None = None
     options: Mapping[str, bool] = field(default_factory=dict)
+    raw_options: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +155,9 @@ class EventColumns:
     data: NDArray[np.uint8]
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
+    _gathered: list[NDArray[np.uint8]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @property
     def count(self) -> int:
@@ -134,54 +167,82 @@ class EventColumns:
     def column(self, name: str) -> NDArray[np.generic]:
         """Return a scalar field as an integer array, a fixed array as [count, length].
 
-        Scalars have the field's width and sign. A char array gives uint8[count, length]. Raises
-        KeyError for an unknown name and TypeError for a field with dynamic length.
+        Scalars have the field's width and sign. A char array gives uint8[count, length]. What a
+        short record does not hold is 0. Raises KeyError for an unknown name and TypeError for a
+        field with dynamic length.
         """
-        one = self.format.find(name)
-        if one is None:
-            raise KeyError(name)
+        one = self._field(name)
         if one.is_dynamic:
             raise TypeError(f"{name} has no fixed length")
         kind = "i" if one.is_signed else "u"
         width = one.element_size if one.element_size in {1, 2, 4, 8} else 1
-        count = one.size // width
-        reach = self.offset[:, None] + one.offset + np.arange(one.size, dtype=np.int64)[None, :]
-        inside = (one.offset + one.size) <= self.length
-        raw = self.data[np.minimum(reach, len(self.data) - 1)] if len(self.data) else None
-        if raw is None:
-            raw = np.zeros((self.count, one.size), np.uint8)
-        if not inside.all():
-            raw = np.where(inside[:, None], raw, np.uint8(0))
-        values = np.ascontiguousarray(raw).view(f"{self.byte_order}{kind}{width}")
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
-        return values[:, 0] if count == 1 and one.length == 1 else values
+        values = self._values(one.offset, one.size // width, f"{kind}{width}")
+        return values[:, 0] if one.size == width and one.length == 1 else values
 
     def dynamic(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return (start, size in bytes) into `data` of a dynamic field, clipped to the record.
 
         For a fixed field it returns the field's own place, so that every field has bytes.
         """
+        one = self._field(name)
+        end = self.offset + self.length
+        start = np.minimum(self.offset + one.offset, end)
+        if one.kind is FieldKind.REST:
+            return start, end - start
+        if one.kind not in {FieldKind.DATA_LOC, FieldKind.REL_LOC}:
+            return start, np.minimum(end - start, one.size)
+        width = 2 if one.size == 2 else 4  # 2 bytes: the ancient form without a length
+        word = self._values(one.offset, 1, f"u{width}")[:, 0].astype(np.int64)
+        origin = start + width if one.kind is FieldKind.REL_LOC else self.offset
+        begin = np.minimum(origin + (word & 0xFFFF), end)
+        return begin, end - begin if width == 2 else np.minimum(word >> 16, end - begin)
+
+    def _field(self, name: str) -> Field:
         one = self.format.find(name)
         if one is None:
             raise KeyError(name)
-        from trace_recipe.formats import FieldKind  # noqa: PLC0415 - a value module; no cycle
+        return one
 
-        start = self.offset + one.offset
-        end = self.offset + self.length
-        if one.kind is FieldKind.REST:
-            return start, np.maximum(end - start, 0)
-        if one.kind not in {FieldKind.DATA_LOC, FieldKind.REL_LOC}:
-            return start, np.clip(end - start, 0, one.size)
-        width = one.size if one.size in {2, 4} else 4
-        reach = start[:, None] + np.arange(width, dtype=np.int64)[None, :]
-        raw = self.data[np.minimum(reach, len(self.data) - 1)]
-        word = np.ascontiguousarray(raw).view(f"{self.byte_order}u{width}")[:, 0].astype(np.int64)
-        offset, size = word & 0xFFFF, word >> 16
-        origin = start + width if one.kind is FieldKind.REL_LOC else self.offset
-        begin = np.minimum(origin + offset, end)
-        if width == 2:
-            size = end - begin
-        return begin, np.clip(size, 0, np.maximum(end - begin, 0))
+    def _values(self, offset: int, count: int, kind: str) -> NDArray[np.generic]:
+        """Return `count` elements at `offset` of every payload in native byte order."""
+        stored = np.dtype(f"{self.byte_order}{kind}")
+        size = count * stored.itemsize
+        rows = self._rows()
+        part = rows[:, offset : offset + size]
+        if part.shape[1] < size:  # no record of this batch is that long
+            part = np.zeros((self.count, size), np.uint8)
+            part[:, : max(rows.shape[1] - offset, 0)] = rows[:, offset : offset + size]
+        values = part.view(stored).astype(stored.newbyteorder("="), order="C")
+        if self.count and int(self.length.min()) < offset + size:
+            held = (self.length - offset) // stored.itemsize
+            values[np.arange(count) >= held[:, None]] = 0
+        return values
+
+    def _rows(self) -> NDArray[np.uint8]:
+        """Return the fixed parts of all records as bytes[count, width], gathered on first use.
+
+        One gather of whole records costs about as much as one of a single field: payloads are
+        only 4-aligned, so a field cannot be viewed in place.
+        """
+        if self._gathered:
+            return self._gathered[0]
+        longest = int(self.length.max()) if self.count else 0
+        # A multiple of 8 keeps 8-byte fields aligned in the gathered rows.
+        width = (min(self.format.fixed_size, longest) + 7) & ~7
+        last = len(self.data) - width
+        if width and self.count and last >= 0:
+            windows = np.ndarray((last + 1,), f"V{width}", self.data, strides=(1,))
+            chosen = windows[np.minimum(self.offset, last)]
+            rows = chosen.view(np.uint8).reshape(self.count, width)
+        else:
+            rows = np.zeros((self.count, width), np.uint8)
+        for row in np.flatnonzero(self.offset > last).tolist():
+            start = int(self.offset[row])
+            there = self.data[start : start + width]
+            rows[row] = 0
+            rows[row, : len(there)] = there
+        self._gathered.append(rows)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,19 @@ recipe.yaml plan.json
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import zstandard
 
 from trace_recipe.errors import DecodeError, errno_text
-from trace_recipe.events import Buffer, Symbols, TraceData
+from trace_recipe.events import Buffer, TraceData
 from trace_recipe.formats import EventFormat, FormatError, parse_event_format, parse_header_page
+from trace_recipe.kernel_tables import (
+    parse_cmdlines,
+    parse_kallsyms,
+    parse_printk_formats,
+)
 from trace_recipe.manifest import Manifest, manifest_from_json, manifest_to_json
 from trace_recipe.page_files import FilePages
 
@@ -35,9 +38,6 @@ __all__ = [
     "is_recording",
     "make_trace_data",
     "open_recording",
-    "parse_cmdlines",
-    "parse_printk_formats",
-    "parse_symbols",
     "read_manifest",
     "write_manifest",
 ]
@@ -45,10 +45,7 @@ __all__ = [
 MANIFEST_FILE = "manifest.json"
 KALLSYMS_FILE = "kallsyms.zst"
 _MAX_KALLSYMS_BYTES = 256 << 20
-_NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai", "uptime"})
-_PRINTK_LINE = re.compile(r'^0x([0-9a-f]+) : "(.*)"$', re.MULTILINE)
-_ESCAPE = re.compile(r"\\(n|t|r|\"|\\|[0-7]{1,3}|x[0-9a-fA-F]{2})")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
+_NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai"})
 
 
 def is_recording(path: Path) -> bool:
@@ -146,7 +143,7 @@ def make_trace_data(
         cmdlines=parse_cmdlines(cmdlines_text),
         tgids=_parse_tgids(tgids_text),
         printk_formats=parse_printk_formats(printk_text),
-        symbols=parse_symbols(kallsyms_text) if kallsyms_text else None,
+        symbols=parse_kallsyms(kallsyms_text) if kallsyms_text else None,
         kallsyms_text=kallsyms_text,
         printk_text=printk_text,
         uname=kernel.uname,
@@ -155,54 +152,13 @@ def make_trace_data(
     )
 
 
-def parse_cmdlines(text: str) -> dict[int, str]:
-    """Parse saved_cmdlines: `pid comm`, where the comm may hold blanks."""
-    found = {}
-    for line in text.split("\n"):
-        pid, separator, comm = line.strip().partition(" ")
-        if separator and pid.isdigit():
-            found[int(pid)] = comm
-    return found
-
-
-def parse_printk_formats(text: str) -> dict[int, str]:
-    """Parse printk_formats: address → the text with its escapes resolved."""
-
-    def unescape(match: re.Match[str]) -> str:
-        code = match[1]
-        if code in _ESCAPES:
-            return _ESCAPES[code]
-        return chr(int(code[1:], 16) if code[0] == "x" else int(code, 8))
-
-    return {
-        int(address, 16): _ESCAPE.sub(unescape, body)
-        for address, body in _PRINTK_LINE.findall(text)
-    }
-
-
-def parse_symbols(text: str) -> Symbols | None:
-    """Parse kallsyms; None when the addresses are hidden (all zero) or there are none."""
-    pairs = []
-    for line in text.splitlines():
-        words = line.split(None, 3)
-        if len(words) < 3 or words[1] in "aA" or words[2].startswith("$"):
-            continue
-        try:
-            address = int(words[0], 16)
-        except ValueError:
-            continue
-        if address:
-            pairs.append((address, words[2]))
-    if not pairs:
-        return None
-    pairs.sort(key=lambda pair: pair[0])
-    addresses = np.array([address for address, _ in pairs], np.uint64)
-    return Symbols(addresses, [name for _, name in pairs])
-
-
 def _parse_tgids(text: str) -> dict[int, int]:
     pairs = (line.split() for line in text.splitlines())
-    return {int(pair[0]): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].isdigit()}
+    return {
+        int(pair[0]): int(pair[1])
+        for pair in pairs
+        if len(pair) == 2 and pair[0].isdecimal() and pair[1].isdecimal()
+    }
 
 
 def _wall_offset_ns(manifest: Manifest) -> int | None:

@@ -35,7 +35,7 @@ from trace_recipe.trace_dat.pages import (
     decompress,
     is_plausible,
 )
-from trace_recipe.trace_dat.texts import parse_cmdlines, parse_kallsyms, parse_printk_formats
+from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -22,7 +22,7 @@ from trace_recipe.trace_dat.layout import (
     Option,
     Structs,
 )
-from trace_recipe.trace_dat.texts import cmdlines_text
+from trace_recipe.kernel_tables import cmdlines_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
