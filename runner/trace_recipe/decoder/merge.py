@@ -1,0 +1,111 @@
+"""Merge the CPUs of all buffers by time, in batches of bounded size."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from trace_recipe.decoder.window import END, Bound, Window
+from trace_recipe.errors import DecodeError
+from trace_recipe.events import Damage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from trace_recipe.decoder.window import Stream
+    from trace_recipe.events import Events, Pages, TraceData
+
+__all__ = ["decode"]
+
+_BATCH_BYTES = 16 << 20  # keeps a batch of large sub-buffers small too
+
+
+def decode(
+    data: TraceData, *, batch_subbufs: int = 1000, select: Collection[int] | None = None
+) -> Iterator[Events]:
+    """Yield all events (of the ids in `select`, or all) in order of time, buffer and CPU.
+
+    A batch holds the events of about `batch_subbufs` sub-buffers, fewer when they are large; the
+    size changes nothing but the cuts. What cannot be read becomes a Damage. Raises DecodeError
+    when the layout in `data` is impossible.
+    """
+    window = Window(data, select)
+    largest = max((buffer.subbuf_size_bytes for buffer in data.buffers), default=1)
+    budget = max(min(batch_subbufs, _BATCH_BYTES // largest), 1)
+    sources = {
+        stream.order: _Source(window, stream, pages)
+        for index, buffer in enumerate(data.buffers)
+        for cpu, pages in buffer.cpus.items()
+        for stream in [window.stream(index, cpu)]
+    }
+    chunk = max(budget // max(len(sources), 1), 1)
+    read = sum(source.read(chunk) for source in sources.values())
+    # Nobody knows what a stream with unread sub-buffers holds behind its last waiting one, so the
+    # smallest of those bounds what can be handed out, and that stream is the one to read on.
+    heap = [source.next_bound for source in sources.values() if source.has_more]
+    heapq.heapify(heap)
+    while True:
+        while heap and read < budget:
+            source = sources[heapq.heappop(heap).stream]
+            read += source.read(chunk)
+            if source.has_more:
+                heapq.heappush(heap, source.next_bound)
+        events = window.hand_out(heap[0] if heap else END)
+        if events is not None:
+            yield events
+        if not heap:
+            return
+        read = 0
+
+
+class _Source:
+    """Reads the sub-buffers of one stream in chunks."""
+
+    def __init__(self, window: Window, stream: Stream, pages: Pages) -> None:
+        self._window = window
+        self._stream = stream
+        self._pages = pages
+        self._next = 0
+        self._count = pages.count
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are unread sub-buffers."""
+        return self._next < self._count
+
+    @property
+    def next_bound(self) -> Bound:
+        """No unread event comes before this place."""
+        return Bound(self._stream.last_key, self._stream.order)
+
+    def read(self, count: int) -> int:
+        """Read up to `count` sub-buffers into the window and return how many they were."""
+        count = min(count, self._count - self._next)
+        try:
+            pages = self._pages.read(self._next, count)
+        except DecodeError as error:
+            if count > 1:  # some of them may be readable
+                return self.read(count // 2)
+            self._damage(self._next * self._stream.subbuf_size_bytes, error.problems[0].what)
+            self._count = self._next
+            return 0
+        self._window.append(self._stream, pages)
+        self._next += len(pages)
+        if len(pages) < count:
+            self._count = self._next
+        if not self.has_more:
+            self._note_damages()
+        return len(pages)
+
+    def _note_damages(self) -> None:
+        """Report what only the pages know: a file that ends too early, a chunk that is broken."""
+        truncated = getattr(self._pages, "truncated_bytes", 0)
+        if truncated:
+            place = (self._next - 1) * self._stream.subbuf_size_bytes
+            self._damage(place, f"the file ends after {truncated} bytes of a sub-buffer")
+        for place, reason in getattr(self._pages, "damages", ()):
+            self._damage(place, reason)
+
+    def _damage(self, offset_bytes: int, reason: str) -> None:
+        stream = self._stream
+        stream.damages.append(Damage(stream.buffer, stream.cpu, offset_bytes, reason))
