@@ -354,8 +354,7 @@ POSITIVE_DURATION = _kind(
     {
         "type": "string",
         "pattern": DURATION_PATTERN,
-        "not": _NO_BREAK,
-        "allOf": [{"pattern": "[1-9]"}],
+        "not": {"anyOf": [_NO_BREAK, {"pattern": "^[^1-9]*$"}]},
     },
     _positive_duration,
 )

@@ -15,7 +15,7 @@ from trace_recipe.recipe.includes import Included, merge_includes
 from trace_recipe.recipe.marks import Marks, parse_yaml
 from trace_recipe.recipe.messages import Finding, model_findings, one_each, schema_findings
 from trace_recipe.recipe.model import Recipe
-from trace_recipe.recipe.params import Resolved, key_text, resolve_params
+from trace_recipe.recipe.params import Resolved, as_text, key_text, resolve_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,18 +78,20 @@ def _first_pass(resolved: Resolved) -> tuple[Any, list[Finding]]:
     """Check against the JSON Schema; a number put where text belongs becomes its text."""
     data = resolved.root.plain()
     findings = schema_findings(data)
+    refused = {finding.path for finding in findings}
+    tried = {}
     for path in resolved.references:
         value = _value_at(data, path)
-        if isinstance(value, str) or all(finding.path != path for finding in findings):
-            continue
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        _put_at(data, path, text)
-        retried = schema_findings(data)
-        if any(finding.path == path for finding in retried):
+        if path in refused and not isinstance(value, str):
+            tried[path] = value
+            _put_at(data, path, as_text(value))
+    if not tried:
+        return data, findings
+    refused = {finding.path for finding in schema_findings(data)}
+    for path, value in tried.items():
+        if path in refused:  # it was not text that the place wanted
             _put_at(data, path, value)
-        else:
-            findings = retried
-    return data, findings
+    return data, schema_findings(data)
 
 
 def _second_pass(data: Any, findings: list[Finding]) -> tuple[Recipe | None, list[Finding]]:

@@ -40,6 +40,7 @@ _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]"
     "|\r(?!\n)"
 )
+_FLOW_WHY = "entries are separated by ','; text with one of []{},? in it needs quotes here"
 _LONG_ESCAPES = {"x": 2, "u": 4, "U": 8}
 
 
@@ -365,23 +366,21 @@ class _Composer:
         self.problems.append(Problem(what, why, fix, place=self.source.place(index)))
 
     def _report_alias(self, index: int) -> None:
-        word = re.match(r"[^\s,]*", self.source.text[index : index + 80])
-        assert word is not None, "it matches nothing, too"
+        word = _word_at(self.source.text, index)
         self._report(
             index,
-            f"an alias: {word[0]!r}",
+            f"an alias: {word!r}",
             "in YAML '*' in front of a value names an anchor, and recipes have none",
-            f'put it in quotes: "{word[0]}"',
+            f'put it in quotes: "{word}"',
         )
 
     def _report_tag(self, index: int) -> None:
-        word = re.match(r"[^\s,]*", self.source.text[index : index + 80])
-        assert word is not None, "it matches nothing, too"
+        word = _word_at(self.source.text, index)
         self._report(
             index,
-            f"a tag: {word[0]!r}",
+            f"a tag: {word!r}",
             "in YAML '!' in front of a value names a type, and recipes have none",
-            f'put it in quotes: "{word[0]}"',
+            f'put it in quotes: "{word}"',
         )
 
     def _report_key(self, key: Located) -> None:
@@ -413,6 +412,16 @@ def _index(mark: Any) -> int:
     """Return where one of PyYAML's marks stands; its stubs say that there may be none."""
     index: int = mark.index
     return index
+
+
+def _word_at(text: str, index: int) -> str:
+    """Return the word there, without brackets that were opened before it."""
+    word = text[index : index + 80].split(maxsplit=1)[0]
+    for opening, closing in ("[]", "{}", "[]"):
+        word = word.rstrip(",")
+        while word.endswith(closing) and word.count(closing) > word.count(opening):
+            word = word[:-1]
+    return word
 
 
 def _hidden_problem(source: Source, match: re.Match[str]) -> Problem:
@@ -450,18 +459,23 @@ def _syntax_words(problem: str, context: str) -> tuple[bool, str, str, str]:
     if "could not find expected ':'" in problem:
         return True, "a line without ':'", "a mapping needs 'key: value'", "add ':' and a value"
     if "',' or ']'" in problem:
-        return True, "the '[' is not closed", "items are separated by ','", "close it with ']'"
+        return True, "this '[' list cannot be read", _FLOW_WHY, "close it with ']', or use quotes"
     if "',' or '}'" in problem:
-        return True, "the '{' is not closed", "entries are separated by ','", "close it with '}'"
+        return (
+            True,
+            "this '{' mapping cannot be read",
+            _FLOW_WHY,
+            "close it with '}', or use quotes",
+        )
     if "block scalar" in context:
         return False, "the first line of this block is malformed", "", "write '|' or '>-' alone"
     if "directive" in context or "directive" in problem:
         return False, "a directive cannot be read", "", "take the line with % out"
     return (
         False,
-        "the structure breaks here",
-        f"YAML says: {problem}" if problem else "",
-        "check the indentation and the quotes of the line and of the one before it",
+        "this does not fit what stands before it",
+        "the indentation differs, or something follows where the value has ended",
+        "check the indentation and the quotes of this line and of the one before it",
     )
 
 

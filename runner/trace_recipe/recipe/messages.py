@@ -105,6 +105,26 @@ _MEANT = {
     "requires": "tracers",
     "markers": "start",
 }
+_MISSING_AT_TOP = {
+    "recipe": ("every recipe names its language version", "start the file with 'recipe: v1'"),
+    "name": ("outputs and instances are named after it", "add 'name: my-recipe'"),
+}
+_PARTS = {
+    "Event": "an entry of 'events'",
+    "Trigger": "an entry of 'triggers'",
+    "Tracer": "'tracer'",
+    "Functions": "'functions'",
+    "Scope": "'scope'",
+    "Buffer": "'buffer'",
+    "Markers": "'markers'",
+    "Run": "'run'",
+    "Stop": "'stop'",
+    "Loss": "'loss'",
+    "Requires": "'requires'",
+    "Param": "a parameter under 'params'",
+    "CsvOutput": "the csv output",
+    "TraceDatOutput": "the trace-dat output",
+}
 _TYPE_WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -135,27 +155,29 @@ def model_findings(data: Any, error: ValidationError) -> list[Finding]:
             found += [_broken(path, broken) for broken in context["broken"]]
         elif "what" in context:
             rule = detail["type"] if detail["type"] != "refused" else ""
-            words = (str(context[key]) for key in ("what", "why", "fix"))
-            found.append(Finding(path, *words, rule=rule))
+            what, why, fix = (str(context[key]) for key in ("what", "why", "fix"))
+            found.append(Finding(path, what, why, fix, rule=rule))
         else:
             found.append(Finding(path, f"the models refuse it: {detail['msg'].lower()}"))
     return one_each(found)
 
 
 def one_each(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings without repetitions, nor a missing key that stands there misspelt."""
+    """Return the findings without repetitions, nor what only follows from an unknown key."""
     kept: dict[tuple[Path, str], Finding] = {}
     meant = set()
     for finding in findings:
         kept.setdefault((finding.path, finding.rule or finding.what), finding)
         if finding.at_key and finding.fix.startswith("did you mean"):
             meant.add((finding.path[:-1], finding.fix.split("'")[1]))
+    for finding in [finding for finding in kept.values() if finding.at_key]:
+        kept.pop((finding.path[:-1], "one_output_kind"), None)
+    if any(path == () and key == "events" for path, key in meant):
+        kept.pop(((), "traces_nothing"), None)
     return [
         finding
         for finding in kept.values()
-        if not any(
-            finding.path == path and finding.what == _missing(name) for path, name in meant
-        )
+        if not any(finding.path == path and finding.what == _missing(name) for path, name in meant)
     ]
 
 
@@ -205,35 +227,60 @@ def _distance(errors: list[SchemaError], at: list[str | int]) -> tuple[bool, int
     """Return how far a value is from one alternative: wrong type, keys missing, keys unknown."""
     here = [error for error in errors if list(error.absolute_path) == at]
     wrong_type = any(
-        error.validator == "type"
-        or (_kind_of(error) is not None and not isinstance(error.instance, str))
+        error.validator == "type" or (_kind_of(error) is not None and not _has_type(error))
         for error in here
     )
-    missing = sum(error.validator == "required" for error in here)
-    unknown = sum(
-        len(set(error.instance) - set(error.schema["properties"]))
-        for error in here
-        if error.validator == "additionalProperties"
-    )
-    return wrong_type, missing, unknown
+    unknown = [key for error in here for key in _extra_keys(error)]
+    missing = 0
+    for error in here:
+        required: Any = error.validator_value if error.validator == "required" else ()
+        instance: Any = error.instance
+        absent = [key for key in required if key not in instance]
+        missing += sum(1 for key in absent if not difflib.get_close_matches(key, unknown, n=1))
+    return wrong_type, missing, len(unknown) + ("any_of" in unknown)
+
+
+def _has_type(error: SchemaError) -> bool:
+    """Tell whether a refused value has a JSON type that its place takes."""
+    value: Any = error.instance
+    names = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
+    return names.get(type(value)) in _types_of(error.schema)
+
+
+def _extra_keys(error: SchemaError) -> list[str]:
+    if error.validator != "additionalProperties":
+        return []
+    instance: Any = error.instance
+    return [key for key in instance if key not in _keyword(error, "properties")]
+
+
+def _keywords(error: SchemaError) -> dict[str, Any]:
+    """Return the schema object that refused a value."""
+    schema: Any = error.schema
+    return schema if isinstance(schema, dict) else {}
+
+
+def _keyword(error: SchemaError, name: str) -> Any:
+    return _keywords(error)[name]
 
 
 def _kind_of(error: SchemaError) -> str | None:
     """Return the kind of scalar whose schema refused the value."""
-    schema = error.schema if isinstance(error.schema, dict) else {}
+    schema = _keywords(error)
     kind = KINDS.get(schema.get("title", ""))
     is_same = kind is not None and schema.items() >= kind.schema.items()
     return kind.name if kind is not None and is_same else None
 
 
 def _rule_of(error: SchemaError) -> str | None:
-    """Return the rule between keys that an error belongs to, found on its way through the schema."""
-    schema: Any = resolved_root = _validator().schema
+    """Return the rule between keys that an error belongs to, found on its way down."""
+    root: Any = _validator().schema
+    schema: Any = root
     rule = None
     for step in error.absolute_schema_path:
-        if step == "$ref":
-            schema = resolved_root["$defs"][schema["$ref"].rpartition("/")[2]]
-            continue
+        # jsonschema leaves "$ref" and "if" out of its paths.
+        while isinstance(schema, dict) and step not in schema:
+            schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
         schema = schema[step]
         comment = schema.get("$comment", "") if isinstance(schema, dict) else ""
         if comment.startswith("rule "):
@@ -242,39 +289,39 @@ def _rule_of(error: SchemaError) -> str | None:
 
 
 def _say(error: SchemaError) -> list[Finding]:
-    path = tuple(error.absolute_path)
+    path: Path = tuple(error.absolute_path)
+    value: Any = error.instance
     rule = _rule_of(error)
     if rule is not None:
         return [_break_of_rule(error, rule)]
     at_key = "propertyNames" in error.absolute_schema_path
     if at_key:
-        path = (*path, error.instance)
-    if error.instance is None:
+        path = (*path, value)
+    if value is None:
         return [Finding(path, "the key has no value", "", "give it one, or take the key out")]
     kind = _kind_of(error)
     if kind is not None:
-        return [_refused(path, kind, error.instance, at_key=at_key)]
+        return [_refused(path, kind, value, at_key=at_key)]
     match error.validator:
         case "additionalProperties":
-            return [
-                _unknown_key(path, key, list(error.schema["properties"]))
-                for key in error.instance
-                if key not in error.schema["properties"]
-            ]
+            allowed = list(_keyword(error, "properties"))
+            return [_unknown_key(path, key, allowed) for key in _extra_keys(error)]
         case "required":
-            absent = [key for key in error.validator_value if key not in error.instance]
-            return [_missing_key(path, key) for key in absent]
+            required: Any = error.validator_value
+            return [_missing_key(path, str(key)) for key in required if key not in value]
+        case "type" if {"enum", "const"} & set(_keywords(error)):
+            return []  # that keyword says more
         case "type" | "anyOf" | "oneOf":
             return [_wrong_type(path, error)]
         case "enum" | "const":
             return [_wrong_choice(path, error)]
         case "minimum" | "maximum":
-            least, most = error.schema["minimum"], error.schema["maximum"]
+            least, most = _keyword(error, "minimum"), _keyword(error, "maximum")
             words = f"the least is {least}" if error.validator == "minimum" else ""
             return [
                 Finding(
                     path,
-                    f"{error.instance} is too {'small' if words else 'large'}",
+                    f"{value} is too {'small' if words else 'large'}",
                     words or f"the most is {most}",
                 )
             ]
@@ -311,8 +358,7 @@ def _refused(path: Path, kind: str, value: object, *, at_key: bool) -> Finding:
         KINDS[kind].parse(value)
     except RefusedValue as refused:
         what, why, fix = refused.what, refused.why, refused.fix
-        if not why and not isinstance(value, str):
-            why = KINDS[kind].description
+        why = why or KINDS[kind].description.rstrip(".")
         return Finding(path, what, why, fix or _list_fix(value), at_key=at_key)
     return Finding(path, f"{shown(value)} is not {kind}", KINDS[kind].description, at_key=at_key)
 
@@ -326,6 +372,8 @@ def _unknown_key(path: Path, key: str, allowed: list[str]) -> Finding:
     synonym = _SYNONYMS.get(key.lower())
     if close:
         fix = f"did you mean '{close[0]}'?"
+    elif "any_of" in allowed and key in _homes():
+        fix = "write it inside the alternatives: any_of: [{...}]"
     elif synonym is not None and synonym != key:
         fix = f"write it as {synonym}"
     elif key in _homes():
@@ -340,23 +388,22 @@ def _unknown_key(path: Path, key: str, allowed: list[str]) -> Finding:
 def _homes() -> dict[str, str]:
     """Return for each key of the language the part it stands in."""
     schema = resolved_schema()
-    homes: dict[str, str] = {}
-    for name, below in schema["$defs"].items():
+    homes = dict.fromkeys(schema["properties"], "the top level of the recipe")
+    for name, part in _PARTS.items():
+        below = schema["$defs"][name]
         for branch in (below, *below.get("anyOf", ())):
             for key in branch.get("properties", ()):
-                homes.setdefault(key, f"'{name.lower()}'")
-    homes |= dict.fromkeys(schema["properties"], "the top level of the recipe")
+                homes.setdefault(key, part)
     return homes
 
 
 def _missing_key(path: Path, key: str) -> Finding:
-    fixes = {
-        "recipe": ("every recipe names its language version", "start the file with 'recipe: v1'"),
-        "name": ("outputs and instances are named after it", "add 'name: my-recipe'"),
-        "type": ("a parameter has a type", "add 'type: string' (or int, duration, size ...)"),
-    }
-    why, fix = fixes.get(str(key), ("", f"add '{key}: ...'")) if len(path) != 1 else ("", "")
-    return Finding(path, _missing(str(key)), why, fix or f"add '{key}: ...'")
+    why, fix = "", f"add '{key}: ...'"
+    if path == ():
+        why, fix = _MISSING_AT_TOP[key]
+    elif key == "type" and path[0] == "params":
+        why, fix = "a parameter has a type", "add 'type: string' (or int, duration, size ...)"
+    return Finding(path, _missing(key), why, fix)
 
 
 def _wrong_type(path: Path, error: SchemaError) -> Finding:
@@ -372,7 +419,8 @@ def _types_of(schema: Any) -> list[str]:
     if not isinstance(schema, dict):
         return []
     if "$ref" in schema:
-        return _types_of(_validator().schema["$defs"][schema["$ref"].rpartition("/")[2]])
+        root: Any = _validator().schema
+        return _types_of(root["$defs"][schema["$ref"].rpartition("/")[2]])
     if "type" in schema:
         return [schema["type"]]
     if "enum" in schema:
@@ -414,7 +462,7 @@ def _command_fix(key: str, value: object) -> str:
         except ValueError:
             words = value.split()
     inner = f"command: [{', '.join(_flow(word) for word in words) or 'make, -j8'}]"
-    return f"write it as a list: run: {{{inner}}}" if key == "run" else f"write it as a list: {inner}"
+    return f"write it as a list: {f'run: {{{inner}}}' if key == 'run' else inner}"
 
 
 def _list_fix(value: object) -> str:
@@ -441,7 +489,8 @@ def _flow(value: object) -> str:
 
 
 def _wrong_choice(path: Path, error: SchemaError) -> Finding:
-    choices = [error.validator_value] if error.validator == "const" else error.validator_value
+    choices: Any = error.validator_value
+    choices = [choices] if error.validator == "const" else choices
     names = [str(choice) for choice in choices]
     if path == ("recipe",):
         return Finding(

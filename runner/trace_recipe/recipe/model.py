@@ -108,6 +108,8 @@ T = TypeVar("T")
 # Once a validator of ours has run, pydantic takes JSON's lists for Python's, strictly no tuples.
 Many = Annotated[tuple[T, ...], Strict(strict=False)]
 
+# Not `false`: jsonschema leaves the key out of the path of an error that `false` raises.
+_NEVER: dict[str, Any] = {"not": {}}
 _BOUNDED = ("int", "duration", "size")
 _TARGETED = ("enable_event", "disable_event")
 _UNTARGETED = tuple(trigger for trigger in kinds.TRIGGERS if trigger not in _TARGETED)
@@ -263,7 +265,7 @@ class Param(Model):
             at=("choices",),
             schema={
                 "if": {"properties": {"type": {"not": {"const": "choice"}}}, "required": ["type"]},
-                "then": {"properties": {"choices": False}},
+                "then": {"properties": {"choices": _NEVER}},
             },
         ),
         Rule(
@@ -280,7 +282,7 @@ class Param(Model):
                     "properties": {"type": {"not": {"enum": list(_BOUNDED)}}},
                     "required": ["type"],
                 },
-                "then": {"properties": {"min": False, "max": False}},
+                "then": {"properties": {"min": _NEVER, "max": _NEVER}},
             },
         ),
     )
@@ -431,7 +433,7 @@ class Trigger(Model):
                     "properties": {"trigger": {"enum": list(_UNTARGETED)}},
                     "required": ["trigger"],
                 },
-                "then": {"properties": {"event": False}},
+                "then": {"properties": {"event": _NEVER}},
             },
         ),
     )
@@ -524,7 +526,7 @@ class Event(Model):
             fix="take the key out, or the '!'",
             schema={
                 "if": {"properties": {"event": {"pattern": "^!"}}, "required": ["event"]},
-                "then": {"properties": dict.fromkeys(("filter", "triggers", "optional"), False)},
+                "then": {"properties": dict.fromkeys(("filter", "triggers", "optional"), _NEVER)},
             },
         ),
     )
@@ -965,7 +967,7 @@ class TraceDatOutput(Model):
                     "properties": {"version": {"const": 6}, "compression": {"const": "zstd"}},
                     "required": ["version", "compression"],
                 },
-                "then": False,
+                "then": _NEVER,
             },
         ),
     )
@@ -1137,7 +1139,7 @@ class Recipe(Model):
     )
     buffer: Buffer = Field(
         default=Buffer(),
-        description="The ring buffer.",
+        description="How large the ring buffer is, and what it does when it is full.",
         examples=[{"size": "8M", "mode": "overwrite"}],
     )
     instance: InstanceName = Field(
@@ -1170,7 +1172,7 @@ class Recipe(Model):
     )
     loss: Loss = Field(
         default=Loss(),
-        description="How many lost events are tolerated.",
+        description="How many lost events are tolerated, and what happens beyond that.",
         examples=[{"max": 0, "action": "fail"}],
     )
     outputs: Many[Output] = Field(

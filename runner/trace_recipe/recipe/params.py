@@ -22,7 +22,7 @@ from trace_recipe.recipe.quantities import RefusedValue
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Resolved", "resolve_params"]
+__all__ = ["Resolved", "as_text", "key_text", "resolve_params"]
 
 # Files are joined and parameters declared before anything is put in.
 _LEFT_ALONE = ("include", "params")
@@ -64,8 +64,10 @@ def resolve_params(root: Located, overrides: Mapping[str, str]) -> Resolved:
         try:
             if name in overrides:
                 values[name] = _from_text(param, overrides[name])
+            elif isinstance(param.default, str) and "${" in param.default:
+                problems.append(_nested(name, located))
             elif param.default is not None:
-                values[name] = _default(param)
+                values[name] = param.default
             else:
                 problems.append(_not_given(name, located))
         except RefusedValue as refused:
@@ -90,12 +92,6 @@ def _declared(located: Located) -> Param | None:
         return Param.model_validate_json(json.dumps(located.plain()))
     except ValidationError:
         return None
-
-
-def _default(param: Param) -> str | int | bool:
-    default = param.default
-    assert default is not None, "the caller has looked"
-    return default
 
 
 def _from_text(param: Param, text: str) -> str | int | bool:
@@ -128,6 +124,16 @@ def _not_given(name: str, located: Located) -> Problem:
     )
 
 
+def _nested(name: str, located: Located) -> Problem:
+    return Problem(
+        "a default cannot refer to a parameter",
+        "what is put in is not looked through again",
+        "write the value out",
+        f"params.{name}.default",
+        located.value["default"].place(),
+    )
+
+
 def _unknown_override(name: str, text: str, declarations: Mapping[str, Located]) -> Problem:
     return Problem(
         f"the recipe has no parameter {name!r}",
@@ -140,10 +146,6 @@ def _unknown_override(name: str, text: str, declarations: Mapping[str, Located])
 def _did_you_mean(name: str, names: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean '{close[0]}'?" if close else ""
-
-
-def _as_text(value: str | int | bool) -> str:  # noqa: FBT001 - one of three types of a value
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class _Placer:
@@ -188,7 +190,7 @@ class _Placer:
                 put, is_literal, raw_start = "${", True, match.start() + 1
             else:
                 value = self._value(match, node, path)
-                put = match[0] if value is None else _as_text(value)
+                put = match[0] if value is None else as_text(value)
                 is_literal, raw_start = False, match.start()
             spans.append(Span(length, raw_start, is_literal=is_literal))
             pieces += [literal, put]
@@ -229,3 +231,8 @@ def key_text(path: Path) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
     return text
+
+
+def as_text(value: str | int | bool) -> str:  # noqa: FBT001 - one of three types of a value
+    """Return a parameter's value as it stands inside longer text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

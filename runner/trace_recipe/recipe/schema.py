@@ -26,6 +26,7 @@ _REFERENCE = {
     "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*\}",
 }
 _ANNOTATIONS = ("title", "description", "examples", "default")
+_NEVER_PUT_IN = ("Param", "ParamName", "EnvironmentName")
 _NOT_PUT_IN = ("recipe", "params", "include")  # keys that parameters are not put into
 
 
@@ -34,7 +35,7 @@ def recipe_schema() -> dict[str, Any]:
     schema = resolved_schema()
     resolved = schema["$defs"]
     defs = {name: _accept_references(below, resolved) for name, below in resolved.items()}
-    defs["Param"] = resolved["Param"]
+    defs |= {name: resolved[name] for name in _NEVER_PUT_IN}
     defs["Reference"] = _REFERENCE
     root = _accept_references({k: v for k, v in schema.items() if k != "$defs"}, resolved)
     for key in _NOT_PUT_IN:
