@@ -1,0 +1,10 @@
+"""Which tests run inside the machines.
+
+Emulation is some twenty times slower than the host, so of tests/contract only the modules that
+take less than about ten seconds there are named here. What must not run on the host's kernel
+(function tracing, latency tracers, the top level) belongs in tests/vm/inside, with no mark.
+"""
+
+CONTRACT_MODULES = ("tests/contract/test_control_files.py",)
+OPTIONS = ("-m", "tracefs", "-v", "-ra", "--durations=5")
+INNER_TESTS = ("tests/vm/inside", *CONTRACT_MODULES, *OPTIONS)
