@@ -182,6 +182,6 @@ def hex_dump(raw: bytes, prefix: str, kind: int, row: int, group: int, *, ascii_
         text = " ".join(groups)
         if ascii_:
             shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
-            text = f"{text:<{columns}} {shown}"
+            text = f"{text:<{columns}}{shown}"
         lines.append(f"{prefix}{at:08x}: {text}" if kind else f"{prefix}{text}")
     return "\n" + "\n".join(lines) + ("\n" if lines else "")

@@ -152,6 +152,8 @@ def header_lines(data: TraceData, buffer: Buffer) -> list[str]:
     The entry counts come from the stats files, which exist when the recording has ended: what was
     read is what was in the buffer. Without them (live) their line is left out.
     """
+    if not data.options.get("context-info", True):
+        return []
     lines = []
     counts = _entry_counts(buffer)
     if counts is not None:
@@ -160,8 +162,6 @@ def header_lines(data: TraceData, buffer: Buffer) -> list[str]:
             f"# entries-in-buffer/entries-written: {held}/{written}   #P:{data.cpu_count}",
             "#",
         ]
-    if not data.options.get("context-info", True):
-        return lines
     has_tgid = data.options.get("record-tgid", False)
     if not data.options.get("irq-info", True):
         title, mark = ("   TGID   ", "     |    ") if has_tgid else ("", "")

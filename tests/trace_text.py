@@ -1,0 +1,110 @@
+"""What an instance of the real tracefs holds, twice: the kernel's own text, and the raw pages."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from trace_recipe.decoder import decode
+from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
+from trace_recipe.sinks.text import TextSink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["TRACEFS", "differences", "kernel_lines", "put", "rendered_lines", "trace_data"]
+
+TRACEFS = Path("/sys/kernel/tracing")
+
+
+def put(path: Path, text: object) -> None:
+    """Write to a control file without truncating it."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, str(text).encode())
+    finally:
+        os.close(descriptor)
+
+
+def kernel_lines(directory: Path) -> list[str]:
+    """Return the lines of the `trace` file, which reading does not consume."""
+    text = (directory / "trace").read_bytes().decode("utf-8", "backslashreplace")
+    return text.split("\n")
+
+
+def trace_data(directory: Path) -> TraceData:
+    """Consume the raw pages of a stopped instance and return them with everything to print them."""
+    header = parse_header_page((directory / "events/header_page").read_text())
+    size = header.subbuf_size_bytes
+    cpus = sorted(int(path.name[3:]) for path in (directory / "per_cpu").iterdir())
+    pages = {cpu: ArrayPages(_read_raw(directory, cpu, size)) for cpu in cpus}
+    stats = {cpu: (directory / f"per_cpu/cpu{cpu}/stats").read_text() for cpu in cpus}
+    clock = re.search(r"\[(\S+)\]", (directory / "trace_clock").read_text())
+    assert clock is not None
+    tracer = (directory / "current_tracer").read_text().strip()
+    formats = [
+        parse_event_format(path.read_text(), path.parent.parent.name)
+        for path in (TRACEFS / "events").glob("*/*/format")
+    ]
+    return TraceData(
+        formats={one.id: one for one in formats},
+        byte_order="<" if sys.byteorder == "little" else ">",
+        long_size=header.long_size,
+        data_offset=header.data_offset,
+        buffers=(Buffer("", clock[1], size, pages, stats, tracer),),
+        cpu_count=len(cpus),
+        header_page_text=header.text,
+        header_event_text="",
+        cmdlines=parse_cmdlines((TRACEFS / "saved_cmdlines").read_text()),
+        printk_formats=parse_printk_formats((TRACEFS / "printk_formats").read_text()),
+        symbols=parse_kallsyms(Path("/proc/kallsyms").read_text()),
+        options={
+            path.name: path.read_text().strip() == "1" for path in (directory / "options").iterdir()
+        },
+    )
+
+
+def _read_raw(directory: Path, cpu: int, size: int) -> NDArray[np.uint8]:
+    path = directory / f"per_cpu/cpu{cpu}/trace_pipe_raw"
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    pages = []
+    try:
+        while True:
+            try:
+                page = os.read(descriptor, size)
+            except BlockingIOError:
+                break
+            if not page:
+                break
+            pages.append(page.ljust(size, b"\0"))
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(b"".join(pages), np.uint8).reshape(-1, size)
+
+
+def rendered_lines(data: TraceData, *, batch_subbufs: int = 1000) -> list[str]:
+    """Return the lines of the text sink."""
+    stream = io.BytesIO()
+    sink = TextSink(stream)
+    sink.begin(data)
+    for events in decode(data, batch_subbufs=batch_subbufs):
+        sink.write(events)
+    sink.end()
+    return stream.getvalue().decode().split("\n")
+
+
+def differences(kernel: list[str], ours: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of lines that are not equal; a missing line is empty."""
+    for index in range(max(len(kernel), len(ours))):
+        pair = tuple(one[index] if index < len(one) else "" for one in (kernel, ours))
+        if pair[0] != pair[1]:
+            yield pair[0], pair[1]

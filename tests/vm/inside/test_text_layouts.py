@@ -1,0 +1,113 @@
+"""The text sink against the kernel's own `trace` file, for tracers that only a VM may start."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.requirements import need
+from tests.trace_text import TRACEFS, differences, kernel_lines, put, rendered_lines, trace_data
+
+pytestmark = pytest.mark.tracefs
+
+
+@pytest.fixture
+def top():
+    """The top level, stopped and empty, and put back afterwards."""
+    put(TRACEFS / "tracing_on", 0)
+    (TRACEFS / "trace").write_text("")
+    touched: list[tuple[Path, str]] = []
+    yield touched
+    put(TRACEFS / "tracing_on", 0)
+    put(TRACEFS / "current_tracer", "nop")
+    for path, value in reversed(touched):
+        put(path, value)
+    (TRACEFS / "trace").write_text("")
+    put(TRACEFS / "tracing_on", 1)
+
+
+def change(touched, name, value):
+    path = TRACEFS / name
+    if not path.exists():
+        return
+    touched.append((path, path.read_text().strip().split(" ")[0].strip("[]")))
+    put(path, value)
+
+
+def start(touched, tracer, *events, options=()):
+    available = (TRACEFS / "available_tracers").read_text().split()
+    need(tracer, is_there=tracer in available, reason=f"no tracer {tracer}")
+    change(touched, "buffer_size_kb", 4096)
+    change(touched, "options/hash-ptr", 0)
+    change(touched, "options/annotate", 0)
+    put(TRACEFS / "current_tracer", tracer)
+    for option in options:
+        name = option.removeprefix("no")
+        if not (TRACEFS / "options" / name).exists():
+            pytest.skip(f"no option {name}")
+        change(touched, f"options/{name}", int(name == option))
+    for event in events:
+        change(touched, f"events/{event}/enable", 1)
+
+
+def work():
+    put(TRACEFS / "tracing_on", 1)
+    for _ in range(2):
+        os.stat("/proc/self")
+        put(TRACEFS / "trace_marker", "marked\n")
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+    put(TRACEFS / "tracing_on", 0)
+
+
+def assert_equal_text(**options):
+    kernel = kernel_lines(TRACEFS)
+    # Reading `trace` shows what is left; only consuming the pages tells what was overwritten.
+    rendered = rendered_lines(trace_data(TRACEFS), **options)
+    ours = [line for line in rendered if "[LOST " not in line]
+    assert len(kernel) > 50
+    found = list(differences(kernel, ours))
+    shown = "\n".join(f"kernel {one}\nours   {two}" for one, two in found[:8])
+    assert not found, f"{len(found)} of {len(kernel)} lines differ, lines {len(ours)}\n{shown}"
+
+
+GRAPH_OPTIONS = [
+    (),
+    ("funcgraph-proc", "funcgraph-abstime"),
+    ("funcgraph-tail", "nofuncgraph-overhead"),
+    ("nofuncgraph-irqs",),
+    ("nofuncgraph-duration", "nofuncgraph-cpu"),
+]
+
+
+@pytest.mark.parametrize("options", GRAPH_OPTIONS, ids=" ".join)
+def test_function_graph_is_nested_as_the_kernel_nests_it(top, options):
+    change(top, "max_graph_depth", 4)
+    start(top, "function_graph", "sched/sched_switch", "sched/sched_waking", options=options)
+    work()
+    assert_equal_text()
+
+
+def test_function_graph_is_the_same_in_small_batches(top):
+    change(top, "max_graph_depth", 5)
+    start(top, "function_graph", "sched/sched_switch")
+    work()
+    assert_equal_text(batch_subbufs=1)
+
+
+def test_function_lines_and_stacks_are_the_kernels(top):
+    start(top, "function", "sched/sched_switch")
+    change(top, "events/sched/sched_switch/trigger", "stacktrace:3")
+    top[-1] = (TRACEFS / "events/sched/sched_switch/trigger", "!stacktrace")
+    change(top, "options/userstacktrace", 1)
+    work()
+    assert_equal_text()
+
+
+@pytest.mark.parametrize("options", [("sym-offset",), ("sym-addr",), ("noprint-parent",)])
+def test_function_lines_follow_the_symbol_options(top, options):
+    start(top, "function", options=options)
+    work()
+    assert_equal_text()
