@@ -131,6 +131,7 @@ _FIELD_LINE = re.compile(
 _LOC = re.compile(r"^__(?P<kind>data|rel)_loc\s+(?P<type>.*?)\s*(?:\[\s*\])?\s+(?P<name>\w+)$")
 _ARRAY = re.compile(r"^(?P<type>.*?)\s*\b(?P<name>\w+)\[(?P<length>[^\]]*)\]$")
 _SCALAR = re.compile(r"^(?P<type>.*?[\s*])(?P<name>\w+)$")
+_MAX_BYTES = 1 << 20  # the largest sub-buffer
 _STRING_TYPE = re.compile(r"(?:const\s+|unsigned\s+|signed\s+)?char")
 _SIZES = {
     "char": 1, "unsigned char": 1, "signed char": 1, "u8": 1, "__u8": 1, "s8": 1, "uint8_t": 1,
@@ -189,6 +190,8 @@ def _parse_field(line: str, long_size: int) -> Field:
         raise FormatError(f"malformed field line {line!r}")
     declaration = " ".join(match["declaration"].split())
     offset, size = int(match["offset"]), int(match["size"])
+    if not (0 <= offset <= _MAX_BYTES and size <= _MAX_BYTES):
+        raise FormatError(f"a field lies outside any sub-buffer: {line!r}")
     is_signed = bool(int(match["signed"] or 0))
     loc = _LOC.match(declaration)
     if loc:

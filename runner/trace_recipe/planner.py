@@ -52,7 +52,6 @@ def make_plan(
     run_id: str,
     current: Callable[[str], str | None],
     instance_exists: Callable[[str], bool],
-    live_text: bool = False,
 ) -> Plan:
     """Return the steps of a recipe on the kernel it was resolved against.
 
@@ -60,9 +59,9 @@ def make_plan(
     instance's name unguessable. `live_text` asks the kernel to wake the reader for every event.
     Raises KernelLacksError when a control file that a step needs is missing or refused.
     """
-    return _Planner(resolved, run_id=run_id, current=current, instance_exists=instance_exists).make(
-        live_text=live_text
-    )
+    return _Planner(
+        resolved, run_id=run_id, current=current, instance_exists=instance_exists
+    ).make()
 
 
 class _Planner:
@@ -86,13 +85,13 @@ class _Planner:
         self.notes: list[str] = []
         self.problems: list[Problem] = []
 
-    def make(self, *, live_text: bool) -> Plan:
+    def make(self) -> Plan:
         recipe = self.recipe
         if self.is_new:
             place = self.resolved.loaded.marks.place(("instance",))
             self.steps.append(MakeInstance(self.instance, place))
         self.set("tracing_on", "0", path=())
-        self._buffer(live_text=live_text)
+        self._buffer()
         if recipe.clock:
             self.set("trace_clock", recipe.clock, path=("clock",))
         self._options()
@@ -207,7 +206,7 @@ class _Planner:
 
     # -- subjects -----------------------------------------------------------------------------
 
-    def _buffer(self, *, live_text: bool) -> None:
+    def _buffer(self) -> None:
         buffer = self.recipe.buffer
         if buffer.subbuf is not None:
             size_kb = max(_MIN_SUBBUF_KB, -(-buffer.subbuf // 1024))
@@ -218,13 +217,14 @@ class _Planner:
             size = default_buffer_bytes(len(self.resolved.kernel.possible_cpus))
             self.set("buffer_size_kb", str(size // 1024), path=())
         watermark = buffer.watermark
-        if live_text:
-            watermark = 0
         if watermark is None and self.is_new:
             watermark = _WATERMARK_PERCENT
         if watermark is not None and "buffer_percent" in self.resolved.kernel.control_files:
-            path = ("buffer", "watermark") if buffer.watermark is not None else ()
-            self.set("buffer_percent", str(watermark), path=path)
+            self.set(
+                "buffer_percent",
+                str(watermark),
+                path=("buffer", "watermark") if buffer.watermark is not None else (),
+            )
 
     def _options(self) -> None:
         recipe = self.recipe
@@ -267,6 +267,14 @@ class _Planner:
         # Someone else's list in an existing instance is replaced, and put back afterwards.
         self.set(name, " ".join(pids), text="\n".join(pids) + "\n", truncate=True, path=path)
 
+    def _functions(
+        self, name: str, patterns: Iterable[str], *, path: tuple[str | int, ...]
+    ) -> None:
+        # The last name needs its line end: without it the kernel parses it at close and hides
+        # its error.
+        text = "".join(f"{pattern}\n" for pattern in patterns)
+        self.set(name, " ".join(patterns), text=text, truncate=True, path=path)
+
     def _events(self) -> None:
         for event in self.resolved.events:
             directory = _event_directory(event.name)
@@ -291,13 +299,9 @@ class _Planner:
         tracer = self.resolved.tracer
         only, excluded = self.resolved.functions_only, self.resolved.functions_not
         if only:
-            text = "\n".join(only) + "\n"
-            path = ("functions", "only")
-            self.set("set_ftrace_filter", " ".join(only), text=text, truncate=True, path=path)
+            self._functions("set_ftrace_filter", only, path=("functions", "only"))
         if excluded:
-            text = "\n".join(excluded) + "\n"
-            path = ("functions", "not")
-            self.set("set_ftrace_notrace", " ".join(excluded), text=text, truncate=True, path=path)
+            self._functions("set_ftrace_notrace", excluded, path=("functions", "not"))
         if tracer is None:
             return
         path = tracer.path
@@ -306,9 +310,8 @@ class _Planner:
             ("set_graph_notrace", tracer.graph_notrace),
         ):
             if functions:
-                text = "\n".join(functions) + "\n"
                 at = (*path, name.replace("set_", "").replace("function", "functions"))
-                self.set(name, " ".join(functions), text=text, truncate=True, path=at)
+                self._functions(name, functions, path=at)
         if tracer.max_graph_depth is not None:
             depth = str(tracer.max_graph_depth)
             self.set("max_graph_depth", depth, path=(*path, "max_graph_depth"))
@@ -379,7 +382,7 @@ def _event_directory(full_name: str) -> str:
 def _cpumask(cpus: Iterable[int]) -> str:
     """Return the kernel's hex mask: groups of 32 bits, most significant first."""
     mask = sum(1 << cpu for cpu in set(cpus))
-    groups = []
+    groups: list[int] = []
     while mask or not groups:
         groups.append(mask & 0xFFFFFFFF)
         mask >>= 32

@@ -118,7 +118,7 @@ def _triggers(tracefs: Tracefs) -> tuple[str, ...]:
             continue
         for event in tracefs.list(f"events/{system}"):
             path = f"events/{system}/{event}/trigger"
-            if tracefs.exists(path):
-                if match := _TRIGGER_WORDS.search(tracefs.read(path)):
-                    return tuple(match[1].split())
+            match = tracefs.exists(path) and _TRIGGER_WORDS.search(tracefs.read(path))
+            if match:
+                return tuple(match[1].split())
     return ()

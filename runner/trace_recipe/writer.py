@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.decoder.merge import decode
@@ -63,7 +64,7 @@ def write_outputs(
                 written.problems.append(_failed(target, error))
             continue
         sinks.append((target, _open_sink(target)))
-    sinks = [pair for pair in sinks if _try(pair, written, lambda sink: sink.begin(data))]
+    sinks = [pair for pair in sinks if _try(pair, written, methodcaller("begin", data))]
     for events in decode(data):
         if should_stop():
             written.was_stopped = True
@@ -73,11 +74,10 @@ def write_outputs(
             written.events[name] = written.events.get(name, 0) + columns.count
         written.lost += sum(gap.count or 0 for gap in events.gaps)
         written.damages += events.damages
-        sinks = [
-            pair for pair in sinks if _try(pair, written, lambda sink, e=events: sink.write(e))
-        ]
+        write = methodcaller("write", events)
+        sinks = [pair for pair in sinks if _try(pair, written, write)]
     for pair in sinks:
-        _try(pair, written, lambda sink: sink.end())
+        _try(pair, written, methodcaller("end"))
     return written
 
 

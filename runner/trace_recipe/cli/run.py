@@ -46,7 +46,6 @@ from trace_recipe.resolver import check_without_kernel, resolve
 
 if TYPE_CHECKING:
     from trace_recipe.conductor import RunResult
-
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
@@ -188,18 +187,11 @@ def _refuse_syntax(loaded: LoadedRecipe) -> None:
 
 
 def _plan(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) -> Plan:
-    def current(_: str) -> (str | None):
-        return None
-    def exists(_: str) -> bool:
-        return False
-    if tracefs is not None:
-        tree = tracefs
+    def current(file: str) -> str | None:
+        return tracefs.read(file) if tracefs is not None and tracefs.exists(file) else None
 
-        def current(file: str) -> str | None:
-            return tree.read(file) if tree.exists(file) else None
-
-        def exists(name: str) -> bool:
-            return tree.exists(f"instances/{name}")
+    def exists(name: str) -> bool:
+        return tracefs is not None and tracefs.exists(f"instances/{name}")
 
     return make_plan(resolved, run_id=run_id, current=current, instance_exists=exists)
 
@@ -267,7 +259,7 @@ def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json
 
 
 def _json_line(data: object) -> str:
-    import json  # noqa: PLC0415 - only for this case
+    import json
 
     return json.dumps(data)
 
@@ -285,8 +277,10 @@ def _summary(result: RunResult, name: str) -> list[str]:
         ]
         lost += f" ({', '.join(per_cpu)})"
     lines = [
-        (f"{name}: {manifest.events} events in {seconds:.2f} s, {lost}; {result.receipt}"
-        f" ({manifest.exit_reason})")
+        (
+            f"{name}: {manifest.events} events in {seconds:.2f} s, {lost}; {result.receipt}"
+            f" ({manifest.exit_reason})"
+        )
     ]
     lines += [f"  wrote {path}" for path in result.outputs if path != "-"]
     if result.recording:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from trace_recipe.trace_dat.writer import write_trace_dat
 
@@ -17,7 +17,7 @@ class TraceDatSink:
 
     def __init__(
         self,
-        stream: BinaryIO,
+        stream: IO[bytes],
         *,
         version: Literal[6, 7] = 7,
         compression: Literal["zstd", "none"] = "zstd",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
 from trace_recipe.formats import FormatError, HeaderPage, parse_event_format, parse_header_page
+from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     LATENCY,
@@ -35,7 +36,6 @@ from trace_recipe.trace_dat.pages import (
     decompress,
     is_plausible,
 )
-from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import metadata
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 import zstandard
@@ -12,6 +12,7 @@ import zstandard
 from trace_recipe.errors import OutputError, Problem
 from trace_recipe.events import Buffer
 from trace_recipe.formats import parse_header_page
+from trace_recipe.kernel_tables import cmdlines_text
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     MAGIC,
@@ -22,7 +23,6 @@ from trace_recipe.trace_dat.layout import (
     Option,
     Structs,
 )
-from trace_recipe.kernel_tables import cmdlines_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ _COPY_BYTES = 4 << 20
 
 
 def write_trace_dat(
-    stream: BinaryIO,
+    stream: IO[bytes],
     data: TraceData,
     *,
     version: Literal[6, 7] = 7,
@@ -60,7 +60,7 @@ def write_trace_dat(
 class _File:
     """What both versions have in common: the start, the tables and the simple options."""
 
-    def __init__(self, stream: BinaryIO, data: TraceData) -> None:
+    def __init__(self, stream: IO[bytes], data: TraceData) -> None:
         self.stream = stream
         self.data = data
         self.structs = Structs(data.byte_order)
@@ -137,7 +137,7 @@ class _File:
 
 
 class _Version7(_File):
-    def __init__(self, stream: BinaryIO, data: TraceData, compression: str) -> None:
+    def __init__(self, stream: IO[bytes], data: TraceData, compression: str) -> None:
         super().__init__(stream, data)
         self.is_packed = compression == "zstd"
         # trace-cmd up to 3.4 unpacks all buffers by the top one's sub-buffer size.
