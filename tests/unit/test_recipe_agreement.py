@@ -294,6 +294,17 @@ def test_both_agree_whatever_one_value_of_a_complete_recipe_becomes(key):
     assert False in found
 
 
+@pytest.mark.parametrize("absent", sorted(GOOD))
+def test_both_agree_when_a_key_that_another_needs_is_absent(absent):
+    for key, value in FULL.items():
+        document = {**GOOD, key: value}
+        del document[absent]
+        agree(document)
+        agree(
+            {k: v for k, v in document.items() if k not in {"run", "tracer", "events"} or k == key}
+        )
+
+
 def test_the_rules_without_a_schema_are_those_listed():
     assert {name for name, rule in RULES.items() if rule.schema is None} <= ONLY_MODELS_KNOW
 

@@ -159,6 +159,12 @@ def test_two_dollars_write_the_characters_themselves():
     assert load("description: $${x} costs $5 $$\n").recipe.description == "${x} costs $5 $$"
 
 
+def test_declarations_are_not_touched():
+    text = "params: {p: {type: string, default: x, description: 'put in with ${p} or ${q}'}}\n"
+
+    assert load(text).recipe.params["p"].description == "put in with ${p} or ${q}"
+
+
 def test_keys_are_not_touched():
     text = "params: {p: {type: string, default: x}}\noptions: {'${p}': true}\n"
 
