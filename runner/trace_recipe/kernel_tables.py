@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,12 @@ import numpy as np
 from trace_recipe.events import Symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 __all__ = [
+    "KernelSymbols",
     "cmdlines_text",
     "parse_cmdlines",
     "parse_kallsyms",
@@ -24,6 +28,32 @@ _PRINTK_LINE = re.compile(r'^0x([0-9a-fA-F]{1,16})\s*:\s*"(.*)"\s*$')
 # Only these are escaped by the kernel (t_show in kernel/trace/trace_printk.c); a backslash is not.
 _ESCAPE = re.compile(r'\\([nt"])')
 _UNESCAPED = {"n": "\n", "t": "\t", '"': '"'}
+
+
+class KernelSymbols(Symbols):
+    """The symbols of a kallsyms text, parsed when the first one is asked for.
+
+    Most recordings hold no address that is shown by name, and parsing 200 000 lines takes longer
+    than the rest of a short run.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.__dict__["text"] = text
+
+    @cached_property
+    def _parsed(self) -> Symbols:
+        found = parse_kallsyms(self.__dict__["text"])
+        return found or Symbols(np.zeros(0, np.uint64), [])
+
+    @property
+    def addresses(self) -> NDArray[np.uint64]:
+        """Ascending addresses."""
+        return self._parsed.addresses
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names beside the addresses."""
+        return self._parsed.names
 
 
 def parse_kallsyms(text: str) -> Symbols | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem, RecipeError, errno_text
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
+from trace_recipe.recipe.marks import decode_text
 from trace_recipe.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -108,9 +109,7 @@ def open_recipe(
 
 def _read(path: Path) -> str:
     with path.open("rb") as stream:
-        data = stream.read(_MAX_BYTES + 1)
-    # Undecodable bytes become lone surrogates, which the loader refuses with their position.
-    return data.decode("utf-8", "surrogateescape")
+        return decode_text(str(path), stream.read(_MAX_BYTES + 1))
 
 
 def _unreadable(name: str, why: str) -> Problem:

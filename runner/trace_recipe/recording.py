@@ -20,8 +20,8 @@ from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
 from trace_recipe.formats import EventFormat, FormatError, parse_event_format, parse_header_page
 from trace_recipe.kernel_tables import (
+    KernelSymbols,
     parse_cmdlines,
-    parse_kallsyms,
     parse_printk_formats,
 )
 from trace_recipe.manifest import Manifest, manifest_from_json, manifest_to_json
@@ -143,7 +143,7 @@ def make_trace_data(
         cmdlines=parse_cmdlines(cmdlines_text),
         tgids=_parse_tgids(tgids_text),
         printk_formats=parse_printk_formats(printk_text),
-        symbols=parse_kallsyms(kallsyms_text) if kallsyms_text else None,
+        symbols=KernelSymbols(kallsyms_text) if kallsyms_text else None,
         kallsyms_text=kallsyms_text,
         printk_text=printk_text,
         uname=kernel.uname,

@@ -39,7 +39,7 @@ class SymbolNames:
     """Names addresses the way kernel/kallsyms.c does; an unknown one is printed in hex."""
 
     def __init__(self, symbols: Symbols | None) -> None:
-        self._symbols = symbols if symbols is not None and len(symbols.addresses) else None
+        self._symbols = symbols
         self.plain: Mapping[int, str] = _Remembered(self, offset=False, back=0)
         self.with_offset: Mapping[int, str] = _Remembered(self, offset=True, back=0)
         self.return_address: Mapping[int, str] = _Remembered(self, offset=True, back=1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
 from trace_recipe.formats import FormatError, HeaderPage, parse_event_format, parse_header_page
-from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
+from trace_recipe.kernel_tables import KernelSymbols, parse_cmdlines, parse_printk_formats
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     LATENCY,
@@ -507,7 +507,7 @@ class _Reader:
             header_event_text=found.event_text,
             cmdlines=parse_cmdlines(found.cmdlines_text),
             printk_formats=parse_printk_formats(found.printk_text),
-            symbols=parse_kallsyms(found.kallsyms_text),
+            symbols=KernelSymbols(found.kallsyms_text) if found.kallsyms_text else None,
             kallsyms_text=found.kallsyms_text,
             printk_text=found.printk_text,
             uname=_text(options.get(Option.UNAME, b"")),
