@@ -38,6 +38,8 @@ __all__ = [
     "errno_text",
 ]
 
+_WIDEST_LINE = 160
+
 
 class State(StrEnum):
     """What a failure left the kernel in; the last line of its message."""
@@ -80,8 +82,9 @@ class Problem:
         key = f"{self.key}: " if self.key else ""
         lines = [f"{where}error: {key}{self.what}"]
         if self.place and self.place.source_line:
-            lines.append(f"    | {_visible(self.place.source_line)}")
-            lines.append(f"    | {' ' * (self.place.column - 1)}^")
+            before, after = _around(self.place.source_line, self.place.column - 1)
+            lines.append(f"    | {before}{after}")
+            lines.append(f"    | {' ' * len(before)}^")
         if self.why:
             lines.append(f"  why: {self.why}")
         if self.fix:
@@ -219,8 +222,21 @@ def errno_text(error_number: int) -> str:
     return f"{os.strerror(error_number)} ({name})"
 
 
+def _around(line: str, index: int) -> tuple[str, str]:
+    """Return what is shown of a line before and from a character on; long lines are cut."""
+    before, after = _visible(line[:index]), _visible(line[index:])
+    if len(before) + len(after) <= _WIDEST_LINE:
+        return before, after
+    if len(before) > _WIDEST_LINE * 2 // 3:
+        before = f"…{before[1 - _WIDEST_LINE * 2 // 3 :]}"
+    room = _WIDEST_LINE - len(before)
+    return before, after if len(after) <= room else f"{after[: room - 1]}…"
+
+
 def _visible(text: str) -> str:
     """Replace control characters, so that text from files cannot drive the terminal."""
-    return "".join(
-        char if char.isprintable() or char == " " else f"\\x{ord(char):02x}" for char in text
-    )
+    return "".join(char if char.isprintable() or char == " " else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"

@@ -41,11 +41,12 @@ def test_durations_are_nanoseconds(text, duration_ns):
         ("2 minutes", "write '2m'"),
         ("1d", "write '24h'"),
         ("5 µs", "write '5us'"),
-        ("30s1m", "write it as 10s"),
-        ("-5s", "write it as 10s"),
+        ("30s1m", "write '1m30s'"),
+        ("1:30", "write '1m30s'"),
+        ("-5s", "write '5s'"),
         ("5s\n", "write '5s'"),
         ("٣s", "write it as 10s"),
-        ("10s10s", "write it as 10s"),
+        ("10s10s", "write '20s'"),
     ],
 )
 def test_what_is_no_duration_is_refused_with_what_was_meant(text, fix):
@@ -97,7 +98,8 @@ def test_cpu_lists_are_sorted_and_hold_each_cpu_once(text, cpus):
         ("3-0", "write '0-3'"),
         ("0, 1", "write '0,1'"),
         ("0-", "write it as '0-3,7'"),
-        ("", "write it as '0-3,7'"),
+        ("", "take the key out to trace every CPU"),
+        ("0 1", "write '0,1'"),
         ("0x3", "write it as '0-3,7'"),
     ],
 )

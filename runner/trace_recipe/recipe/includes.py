@@ -5,6 +5,7 @@ Names are checked here; whether a link leads out of the directory is for the rea
 
 from __future__ import annotations
 
+import errno
 import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -145,7 +146,9 @@ class _Merger:
             root = parse_yaml(target, text)
         except OSError as error:
             reason = error.strerror or "it is not there"
-            self._report(place, f"cannot read {target!r}: {reason}", fix="is the name right?")
+            is_outside = error.errno == errno.EPERM  # see recipe_files.open_recipe
+            fix = "move the file next to the recipe" if is_outside else "is the name right?"
+            self._report(place, f"cannot read {target!r}: {reason}", fix=fix)
             return None
         except UnicodeError:
             self._report(place, f"cannot read {target!r}: it is not UTF-8", fix="convert it")

@@ -161,17 +161,20 @@ def _kind(name: str, description: str, schema: dict[str, Any], check: Callable[[
     return KINDS[name]
 
 
-def _text(value: object, words: str) -> str:
+def _text(value: object, words: str, why: str = "", instead: str = "") -> str:
+    """Return text as it is; `instead` is the fix where quotes would not make it right."""
     if isinstance(value, str):
         return value
     fix = ""
-    if isinstance(value, bool):
+    if instead:
+        fix = instead
+    elif isinstance(value, bool):
         fix = f'put it in quotes: "{str(value).lower()}"'
     elif isinstance(value, int | float):
         fix = f'put it in quotes: "{value}"'
     elif value is None:
         fix = "give it a value, or take the key out"
-    raise RefusedValue(f"must be {words}, not {shown(value)}", fix=fix)
+    raise RefusedValue(f"must be {words}, not {shown(value)}", why, fix)
 
 
 def _word_kind(
@@ -186,6 +189,7 @@ def _word_kind(
     breaks: bool = False,
     forbidden: str | None = None,
     measure_bytes: bool = False,
+    instead: str = "",
 ) -> Kind:
     """Make a kind of text: `words` with its article, `why` says what may stand in it."""
     compiled = re.compile(pattern)
@@ -202,9 +206,11 @@ def _word_kind(
         schema["not"] = refusals[0] if len(refusals) == 1 else {"anyOf": refusals}
 
     def check(value: object) -> str:
-        text = _text(value, words)
+        text = _text(value, words, why, instead)
         if len(text) < shortest:
-            raise RefusedValue(f"must be {words}, not empty text", why)
+            raise RefusedValue(
+                f"must be {words}, not empty text", why, "fill it in, or take it out"
+            )
         if len(text) > longest:
             raise RefusedValue(
                 f"is too long for {words}: {len(text)} characters",
@@ -237,13 +243,30 @@ def _one_line(text: str) -> str:
     return f"write it in one line: {clean[:60]!r}" if clean and len(clean) <= 60 else "one line"
 
 
+def _as_identifier(text: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_")[:40]
+    return f"write '{'_' * name[:1].isdigit()}{name}'" if name else "write it as NAME"
+
+
+def _as_name(text: str) -> str:
+    found = re.search(r"[A-Za-z0-9_.:-]+", text)
+    return f"write '{found[0][:100]}'" if found else "write the name alone"
+
+
+def _as_file(text: str) -> str:
+    return "name a file" if text == "-" else _one_line(text)
+
+
 def _number_check(words: str, minimum: int, maximum: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         value = _whole(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise RefusedValue(f"must be {words}, not {shown(value)}")
+            raise RefusedValue(f"must be {words}, not {shown(value)}", fix="write digits only")
         if not minimum <= value <= maximum:
-            raise RefusedValue(f"{value} is not {words}", f"it lies from {minimum} to {maximum}")
+            bounds = f"{minimum} to {maximum}"
+            raise RefusedValue(
+                f"{value} is not {words}", f"it lies from {bounds}", "write a number between them"
+            )
         return value
 
     return check
@@ -299,7 +322,9 @@ def _size(value: object) -> int:
     value = _whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 < value <= MAX_SIZE_BYTES:
-            raise RefusedValue(f"{value} is not a size", "a size is from 1 byte to 1048576G")
+            raise RefusedValue(
+                f"{value} is not a size", "a size is from 1 byte to 1048576G", "write it as 8M"
+            )
         return value
     return parse_size_bytes(_text(value, "a size"))
 
@@ -474,6 +499,7 @@ OPTION_NAME = _word_kind(
     "1 to 40 lower-case letters, digits, '_' and '-'",
     pattern="^[a-z0-9_-]+$",
     longest=40,
+    fix="write it as options/ shows it, as in sym-addr: true or false",
 )
 PARAM_NAME = _word_kind(
     "ParamName",
@@ -481,6 +507,7 @@ PARAM_NAME = _word_kind(
     "1 to 40 letters, digits and '_', not starting with a digit",
     pattern="^[A-Za-z_][A-Za-z0-9_]*$",
     longest=40,
+    fix=_as_identifier,
 )
 ENVIRONMENT_NAME = _word_kind(
     "EnvironmentName",
@@ -488,6 +515,7 @@ ENVIRONMENT_NAME = _word_kind(
     "letters, digits and '_', not starting with a digit",
     pattern="^[A-Za-z_][A-Za-z0-9_]*$",
     longest=128,
+    fix=_as_identifier,
 )
 ENVIRONMENT_VALUE = _word_kind(
     "EnvironmentValue",
@@ -495,6 +523,7 @@ ENVIRONMENT_VALUE = _word_kind(
     "printable characters in one line; it may be empty",
     pattern=f"^[^{_HIDDEN}]*$",
     shortest=0,
+    fix=_one_line,
     longest=10_000,
 )
 ARGUMENT = _word_kind(
@@ -512,6 +541,7 @@ NAME = _word_kind(
     "1 to 100 letters, digits, '_', '.', ':' and '-'",
     pattern="^[A-Za-z0-9_.:-]+$",
     longest=100,
+    fix=_as_name,
 )
 PATTERN = _word_kind(
     "Pattern",
@@ -519,13 +549,14 @@ PATTERN = _word_kind(
     "printable ASCII characters without spaces, as in vfs_*",
     pattern="^[!-~]+$",
     longest=500,
+    fix="write one name per entry",
 )
 EVENT_PATTERN = _word_kind(
     "EventPattern",
     "the name of an event",
     "system:event in one line; globs and {a,b} are allowed, '!' in front takes out",
     pattern=f"^[^{_HIDDEN} ][^{_HIDDEN}]*$",
-    fix="write it as sched:sched_switch",
+    fix="write one event per entry, as in sched:sched_switch",
 )
 EXPRESSION = _word_kind(
     "Expression",
@@ -533,6 +564,7 @@ EXPRESSION = _word_kind(
     "printable text with something to compare, as in prev_prio < 10",
     pattern=f"^[^{_HIDDEN_BUT_BREAKS}]*[^ \\t\\n{_HIDDEN_BUT_BREAKS}][^{_HIDDEN_BUT_BREAKS}]*$",
     fix="write it as prev_prio < 10",
+    instead="write a comparison, as in prev_prio < 10, or take the key out",
     longest=4000,
     breaks=True,
 )
@@ -547,7 +579,7 @@ TRIGGER_TEXT = _word_kind(
     "a trigger",
     "one line in the form of the kernel's trigger file",
     pattern=f"^[^{_HIDDEN} ][^{_HIDDEN}]*$",
-    fix="write it as stacktrace:5 if prev_prio < 10",
+    fix="write one trigger per entry, as in stacktrace:5 if prev_prio < 10",
 )
 OUTPUT_PATH = _word_kind(
     "OutputPath",
@@ -555,6 +587,7 @@ OUTPUT_PATH = _word_kind(
     "printable characters in one line; '-' is standard output",
     pattern=f"^[^{_HIDDEN}]+$",
     longest=4000,
+    fix=_one_line,
 )
 FILE_PATH = _word_kind(
     "FilePath",
@@ -563,7 +596,7 @@ FILE_PATH = _word_kind(
     pattern=f"^[^{_HIDDEN}]+$",
     longest=4000,
     forbidden="-",
-    fix="name a file",
+    fix=_as_file,
 )
 INCLUDE_PATH = _word_kind(
     "IncludePath",
@@ -571,6 +604,7 @@ INCLUDE_PATH = _word_kind(
     "it is relative to the file that includes it: no '/' in front",
     pattern=f"^[^/{_HIDDEN}][^{_HIDDEN}]*$",
     longest=500,
+    fix="write it relative, as in parts/base.yaml",
 )
 MARKER_TEXT = _word_kind(
     "MarkerText",

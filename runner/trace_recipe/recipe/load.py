@@ -121,12 +121,13 @@ def _is_known(finding: Finding, resolved: Resolved) -> bool:
 
 def _problem(finding: Finding, marks: Marks, resolved: Resolved) -> Problem:
     place = marks.key_place(finding.path) if finding.at_key else marks.place(finding.path)
-    why = finding.why
+    why, fix = finding.why, finding.fix
     name = resolved.references.get(finding.path)
     if name is not None:
         origin = f"the value is that of the parameter '{name}'"
         why = f"{why}; {origin}" if why else origin
-    return Problem(finding.what, why, finding.fix, key_text(finding.path), place)
+        fix = f"give the parameter '{name}' another value, or the type that fits here"
+    return Problem(finding.what, why, fix, key_text(finding.path), place)
 
 
 def _in_file_order(problems: list[Problem], path: str, included: Included) -> list[Problem]:

@@ -24,6 +24,7 @@ __all__ = ["MAX_BYTES", "Located", "Marks", "Path", "Source", "Span", "decode_te
 Path = tuple[str | int, ...]
 
 MAX_BYTES = 1 << 20
+_NULS_OF_BINARY = 4
 MAX_DEPTH = 32
 MAX_NODES = 20_000
 
@@ -177,6 +178,9 @@ def parse_yaml(file: str, text: str) -> Located:
                 place=source.place(0),
             )
         )
+    not_text = _not_text_problem(source)
+    if not_text is not None:
+        raise RecipeError(not_text)
     hidden = [_hidden_problem(source, match) for match in _FORBIDDEN.finditer(text)]
     if hidden:
         raise RecipeError(*hidden[:20])
@@ -403,9 +407,21 @@ class _Composer:
             self._report_alias(first)
         elif "tag" in context or "tag handle" in problem:
             self._report_tag(first)
+        elif "mapping values are not allowed" in problem and (glued := self._glued_key(index)):
+            colon, line = glued
+            fix = f"write '{line.replace(':', ': ', 1)}'"
+            self._report(colon, "no blank after ':'", "without it YAML sees text, not a key", fix)
         else:
             at_first, what, why, fix = _syntax_words(problem, context)
             self._report(first if at_first else index, what, why, fix)
+
+    def _glued_key(self, index: int) -> tuple[int, str] | None:
+        """Return where a `key:value` without its blank ends the line before, and that line."""
+        end = self.source.text.rfind("\n", 0, index)
+        start = self.source.text.rfind("\n", 0, max(end, 0)) + 1
+        line = self.source.text[start : max(end, 0)]
+        match = re.fullmatch(r"\s*[a-z_-]{1,40}:[^\s:/]\S{0,60}", line)
+        return None if match is None else (start + line.index(":"), line.strip())
 
 
 def _index(mark: Any) -> int:
@@ -422,6 +438,26 @@ def _word_at(text: str, index: int) -> str:
         while word.endswith(closing) and word.count(closing) > word.count(opening):
             word = word[:-1]
     return word
+
+
+def _not_text_problem(source: Source) -> Problem | None:
+    """Refuse other files than UTF-8 text once, not once for each of their characters."""
+    bad = re.search("[\udc80-\udcff]", source.text)  # bytes kept by errors="surrogateescape"
+    if source.text.count("\0") >= _NULS_OF_BINARY:
+        return Problem(
+            "this is not a text file",
+            f"it has a NUL character in line {source.place(source.text.index(chr(0))).line}",
+            f"is it the right file? UTF-16 can be converted: iconv -f UTF-16 {source.file}",
+            place=Place(source.file, 1, 1),
+        )
+    if bad is None:
+        return None
+    return Problem(
+        f"the byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8 text",
+        "a recipe is UTF-8",
+        f"convert it, as in: iconv -f ISO-8859-1 -t UTF-8 {source.file}",
+        place=source.place(bad.start()),
+    )
 
 
 def _hidden_problem(source: Source, match: re.Match[str]) -> Problem:
@@ -458,6 +494,20 @@ def _syntax_words(problem: str, context: str) -> tuple[bool, str, str, str]:
         )
     if "could not find expected ':'" in problem:
         return True, "a line without ':'", "a mapping needs 'key: value'", "add ':' and a value"
+    if "sequence entries are not allowed" in problem:
+        return (
+            False,
+            "a '-' that YAML does not expect",
+            "'-' and a blank, or the end of the line, begin an entry of a list",
+            'put it in quotes when it is meant as text: "-"',
+        )
+    if "',' or ']', but got '{'" in problem or "',' or ']', but got '}'" in problem:
+        return (
+            False,
+            f"a '{problem[-2]}' in a list between brackets",
+            _FLOW_WHY,
+            'put the whole entry in quotes: "syscalls:sys_{enter,exit}_mount"',
+        )
     if "',' or ']'" in problem:
         return True, "this '[' list cannot be read", _FLOW_WHY, "close it with ']', or use quotes"
     if "',' or '}'" in problem:

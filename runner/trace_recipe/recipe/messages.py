@@ -6,6 +6,7 @@ Both say where by a path into the plain data; neither's own words reach the user
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
 
-from trace_recipe.recipe.kinds import KINDS, shown
+from trace_recipe.recipe.kinds import KINDS, MAX_PID, shown
 from trace_recipe.recipe.model import RULES, Broken
 from trace_recipe.recipe.quantities import RefusedValue
 from trace_recipe.recipe.schema import resolved_schema
@@ -294,6 +295,8 @@ def _say(error: SchemaError) -> list[Finding]:
     rule = _rule_of(error)
     if rule is not None:
         return [_break_of_rule(error, rule)]
+    if path[:2] == ("scope", "pids") and len(path) == len(("scope", "pids", 0)):
+        return [_wrong_task(path, value)]
     at_key = "propertyNames" in error.absolute_schema_path
     if at_key:
         path = (*path, value)
@@ -323,12 +326,29 @@ def _say(error: SchemaError) -> list[Finding]:
                     path,
                     f"{value} is too {'small' if words else 'large'}",
                     words or f"the most is {most}",
+                    f"write {_range(least, most)}",
                 )
             ]
         case "minItems":
             return [Finding(path, "the list is empty", "", "add an entry, or take the key out")]
         case _:
             return [Finding(path, f"the schema refuses it: {error.message}")]
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least} or more" if most > MAX_PID else f"a number from {least} to {most}"
+
+
+def _wrong_task(path: Path, value: object) -> Finding:
+    """Return what is wrong with an entry of `scope.pids`, which takes a pid or 'command'."""
+    why = f"a pid is a whole number from 1 to {MAX_PID}; 'command' is what 'run' starts"
+    fix = "write a pid or 'command'"
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,6}", value):
+        fix = f"write it without quotes: {value}"
+    elif isinstance(value, str) and re.fullmatch(r"[\w.-]{1,40}", value):
+        close = difflib.get_close_matches(value, ["command"], n=1)
+        fix = "did you mean 'command'?" if close else f"find its pid: pgrep {value}"
+    return Finding(path, f"{shown(value)} is not a pid", why, fix)
 
 
 def _break_of_rule(error: SchemaError, name: str) -> Finding:
@@ -440,6 +460,11 @@ def _type_fix(path: Path, value: object, wanted: list[str]) -> str:
         return f"write it as a list: [{_flow(value)}]"
     if "boolean" in wanted and isinstance(value, str):
         return f"write {_SWITCH[value.lower()]}" if value.lower() in _SWITCH else ""
+    if "integer" in wanted and isinstance(value, str):
+        digits = re.sub(r"[_,' %]", "", value)
+        return f"write {digits}" if re.fullmatch(r"[0-9]{1,18}", digits) else "write digits only"
+    if key == "tracer" and isinstance(value, list) and len(value) > 1:
+        return f"write one, or alternatives: {{any_of: [{_flow(value)}]}}"
     if wanted == ["object"] and key == "outputs":
         return f"say in which form: text: {_flow(value)}" if isinstance(value, str) else ""
     if wanted == ["object"] and key in ("options", "environment"):
@@ -448,7 +473,7 @@ def _type_fix(path: Path, value: object, wanted: list[str]) -> str:
         return f"write it as {key}: {{type: string, default: {_flow(value)}}}"
     if wanted == ["object"] and key in _MEANT and not is_item:
         inner = _flow(value)
-        if key in ("functions", "scope", "requires") and not isinstance(value, list):
+        if key in ("functions", "scope", "requires"):
             inner = f"[{inner}]"
         return f"write it as {key}: {{{_MEANT[key]}: {inner}}}"
     return _list_fix(value)
@@ -500,10 +525,11 @@ def _wrong_choice(path: Path, error: SchemaError) -> Finding:
             "write 'recipe: v1'",
         )
     close = difflib.get_close_matches(str(error.instance), names, n=1, cutoff=0.5)
-    what = f"must be {_either(names)}, not {shown(error.instance)}"
-    return Finding(path, what, "", f"did you mean '{close[0]}'?" if close else "")
+    what = f"must be {_either(choices)}, not {shown(error.instance)}"
+    fix = f"did you mean '{close[0]}'?" if close else f"write {_either(choices)}"
+    return Finding(path, what, "", fix)
 
 
-def _either(names: list[str]) -> str:
-    quoted = [f"'{name}'" for name in names]
+def _either(choices: list[Any]) -> str:
+    quoted = [f"'{choice}'" if isinstance(choice, str) else str(choice) for choice in choices]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

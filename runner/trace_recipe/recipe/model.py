@@ -6,6 +6,7 @@ Validate with `Recipe.model_validate_json`: strict, lists as tuples, no key give
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
@@ -321,6 +322,7 @@ class Param(Model):
             raise RefusedValue(
                 f"{text!r} is not one of the choices",
                 f"they are {', '.join(self.choices)}",
+                "write one of them",
                 rule="default_not_a_choice",
             )
         if self.type not in _BOUNDED:
@@ -329,12 +331,14 @@ class Param(Model):
             raise RefusedValue(
                 f"'{text}' is too small",
                 f"the least is {self.min}",
+                f"write {self.min} or more",
                 rule="default_out_of_bounds",
             )
         if self.max is not None and value > kind.parse(self.max):
             raise RefusedValue(
                 f"'{text}' is too large",
                 f"the most is {self.max}",
+                f"write {self.max} or less",
                 rule="default_out_of_bounds",
             )
 
@@ -1027,7 +1031,7 @@ class Output(Model):
 def _second(paths: list[str], wanted: Callable[[str], bool]) -> tuple[str | int, ...] | None:
     """Return where in `outputs` a path stands that already stood before."""
     seen: set[str] = set()
-    for index, path in enumerate(paths):
+    for index, path in enumerate(map(posixpath.normpath, paths)):
         if wanted(path) and path in seen:
             return ("outputs", index)
         seen.add(path)

@@ -138,7 +138,7 @@ def _unknown_override(name: str, text: str, declarations: Mapping[str, Located])
     return Problem(
         f"the recipe has no parameter {name!r}",
         f"it has {', '.join(declarations)}" if declarations else "it has no parameters",
-        _did_you_mean(name, declarations),
+        _did_you_mean(name, declarations) or f"take it out, or declare '{name}' under 'params'",
         place=Place("--set", 1, 1, f"{name}={text}"),
     )
 

@@ -40,7 +40,7 @@ _SIZE_WORDS = "a size is a whole number of bytes, or one with K, M or G (binary)
 _CPU_WORDS = "a CPU list is numbers and ranges, as in 0-3,7"
 _LOOSE_UNIT = re.compile(
     r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
-    r"(ns|nsecs?|us|µs|usecs?|ms|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|hrs?|d|days?)\s*"
+    r"(ns|nsecs?|us|µs|usecs?|ms|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|hrs?|d|days?)(?![a-z])\s*"
 )
 _LOOSE_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg])?(?:i?b|bytes?)?\s*", re.IGNORECASE)
 
@@ -93,9 +93,11 @@ def parse_size_bytes(text: str) -> int:
 def parse_cpu_list(text: str) -> tuple[int, ...]:
     """Return the CPUs of a list such as `0-3,7`, sorted and each once; raises RefusedValue."""
     if re.fullmatch(CPU_LIST_PATTERN.strip("^$"), text) is None:
-        compact = "".join(text.split())
-        looks = re.fullmatch(CPU_LIST_PATTERN.strip("^$"), compact) is not None
-        fix = f"write {compact!r}" if looks else "write it as '0-3,7'"
+        tidy = re.sub(r"[\s,]+", ",", re.sub(r"\s*-\s*", "-", text.strip()))
+        looks = re.fullmatch(CPU_LIST_PATTERN.strip("^$"), tidy) is not None
+        fix = f"write {tidy!r}" if looks else "write it as '0-3,7'"
+        if text.strip().lower() in ("all", "*", ""):
+            fix = "take the key out to trace every CPU"
         raise RefusedValue(f"{text!r} is not a CPU list", _CPU_WORDS, fix)
     cpus: set[int] = set()
     for part in text.split(","):
@@ -115,10 +117,18 @@ def _duration_fix(text: str) -> str:
     """Return what the user may have meant: `1.5 sec` is 1s500ms."""
     if re.fullmatch(r"[0-9]{1,15}", text):
         return f"write a unit: {text}s"
-    match = _LOOSE_UNIT.fullmatch(text.lower())
-    if match is None:
+    clock = re.fullmatch(r"([0-9]{1,3}):([0-5][0-9])", text)
+    if clock is not None:
+        return f"write '{int(clock[1])}m{int(clock[2])}s'"
+    words = text.lower().removeprefix("-")
+    parts = list(_LOOSE_UNIT.finditer(words))
+    if not parts or "".join(part[0] for part in parts) != words:
         return "write it as 10s"
-    number, word = match.groups()
+    return f"write {_as_duration(sum(_loose_ns(*part.groups()) for part in parts))!r}"
+
+
+def _loose_ns(number: str, word: str) -> int:
+    """Return a number and a unit as people write it in nanoseconds."""
     if word.startswith("d"):
         unit_ns = 24 * _UNITS_NS["h"]
     elif word[:2] in ("ns", "us", "ms"):
@@ -127,12 +137,16 @@ def _duration_fix(text: str) -> str:
         unit_ns = _UNITS_NS["us" if word == "µs" else word[0]]
     whole, _, fraction = number.partition(".")
     fraction = fraction[:15]
-    left_ns = int(whole[:15]) * unit_ns + int(fraction or 0) * unit_ns // 10 ** len(fraction)
+    part_ns: int = int(fraction or 0) * unit_ns // 10 ** len(fraction)
+    return int(whole[:15]) * unit_ns + part_ns
+
+
+def _as_duration(left_ns: int) -> str:
     parts = []
     for unit, size_ns in _UNITS_NS.items():
         count, left_ns = divmod(left_ns, size_ns)
         parts.append(f"{count}{unit}" if count else "")
-    return f"write {''.join(parts) or '0s'!r}"
+    return "".join(parts) or "0s"
 
 
 def _size_fix(text: str) -> str:
