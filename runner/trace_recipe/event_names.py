@@ -1,0 +1,325 @@
+"""Event names in recipes: `sys:name`, globs, `{a,b}` and a leading `!`, expanded and matched.
+
+The project matches by itself against the kernel's list, so that a plan can name every event before
+anything is written; set_event would glob in the kernel and tell nobody what it found.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trace_recipe.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "MAX_EXPANSIONS",
+    "EventNameError",
+    "EventNames",
+    "Expansion",
+    "Glob",
+    "parse_event_names",
+]
+
+MAX_EXPANSIONS = 1000
+_MAX_CHARS = 1024
+_MAX_BRACES = 32
+_MAX_NESTING = 8
+_CHARACTERS = re.compile(r"[A-Za-z0-9_:*?\[\]{},!^-]")
+
+
+class EventNameError(ValueError):
+    """An event name cannot be read; `offset` is the character where, `problem` says why."""
+
+    def __init__(self, offset: int, problem: Problem) -> None:
+        super().__init__(problem.what)
+        self.offset = offset
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A shell pattern over a whole name: `*`, `?`, `[a-z]` and `[!a]`; case matters.
+
+    Matching takes at most pattern times name steps, whatever the pattern.
+    """
+
+    text: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it matches nothing but its own text."""
+        return not any(char in self.text for char in "*?[")
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole of `name` matches."""
+        if self.is_plain:
+            return self.text == name
+        return _matches(_tokens(self.text), name)
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Return the names that match, in their order."""
+        if self.is_plain:
+            return [name for name in names if name == self.text]
+        tokens = _tokens(self.text)
+        return [name for name in names if _matches(tokens, name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """One `system:event` pattern that braces stand for.
+
+    `offset` is where it differs from its neighbours (its last alternative), or where it starts;
+    `name_offset` is where its event part starts.
+    """
+
+    text: str
+    offset: int
+    name_offset: int
+
+    @property
+    def system(self) -> str:
+        """The part before the colon."""
+        return self.text.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The part after the colon."""
+        return self.text.partition(":")[2]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it names exactly one event."""
+        return Glob(self.text).is_plain
+
+    def among(self, events: Iterable[str]) -> list[str]:
+        """Return the `system:event` names that match; a `*` does not cross the colon."""
+        if self.is_plain:
+            return [event for event in events if event == self.text]
+        system, name = _tokens(self.system), _tokens(self.name)
+        found = []
+        for event in events:
+            event_system, _, event_name = event.partition(":")
+            if _matches(system, event_system) and _matches(name, event_name):
+                found.append(event)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class EventNames:
+    """What one `event` of a recipe names; `is_negated` takes out what earlier ones put in."""
+
+    text: str
+    is_negated: bool
+    expansions: tuple[Expansion, ...]
+
+
+def parse_event_names(text: str) -> EventNames:
+    """Parse `[!]system:event` with globs and braces; raises EventNameError at the first mistake."""
+    for offset, char in enumerate(text):
+        if not _CHARACTERS.fullmatch(char):
+            raise _wrong_character(text, offset, char)
+    if len(text) > _MAX_CHARS:
+        raise _wrong(_MAX_CHARS, f"an event name of {len(text)} characters", "split it")
+    if text.count("{") > _MAX_BRACES:
+        raise _wrong(text.find("{"), f"more than {_MAX_BRACES} braces", "split it into entries")
+    is_negated = text.startswith("!")
+    start = 1 if is_negated else 0
+    pieces, at = _braces(text, start, 0)
+    if at < len(text):
+        raise _wrong(at, "a '}' without its '{'", "remove it")
+    expansions = []
+    for chars in _expanded(pieces):
+        expansions.append(_expansion(text, chars, start))
+        if len(expansions) > MAX_EXPANSIONS:
+            raise _wrong(
+                start,
+                f"braces that stand for more than {MAX_EXPANSIONS} names",
+                "use a glob such as 'syscalls:sys_enter_*'",
+            )
+    unique: dict[str, Expansion] = {}
+    for one in expansions:
+        unique.setdefault(one.text, one)
+    return EventNames(text, is_negated, tuple(unique.values()))
+
+
+def _wrong_character(text: str, offset: int, char: str) -> EventNameError:
+    if char == "/":
+        return _wrong(offset, "'/' in an event name", f"write '{text.replace('/', ':', 1)}'")
+    if char == ".":
+        return _wrong(offset, "'.' in an event name", f"write '{text.replace('.', ':', 1)}'")
+    if char.isspace():
+        fix = "write one event per entry"
+        return _wrong(offset, "a blank in an event name", fix)
+    return _wrong(
+        offset,
+        f"character {char!r} in an event name",
+        "names are ASCII letters, digits and '_', with globs * ? [..] and braces {a,b}",
+    )
+
+
+# A piece is one character with its offset, or the alternatives of one pair of braces.
+_Chars = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Alternatives:
+    choices: tuple[tuple[int, tuple[_Piece, ...]], ...]  # (offset, pieces)
+
+
+_Piece = tuple[str, int] | _Alternatives
+
+
+def _braces(text: str, at: int, depth: int) -> tuple[tuple[_Piece, ...], int]:
+    """Read pieces up to the `,` or `}` that ends this alternative, or to the end of the text."""
+    pieces: list[_Piece] = []
+    while at < len(text):
+        char = text[at]
+        if char == "}" or (char == "," and depth):
+            break
+        if char == ",":
+            raise _wrong(at, "',' outside of braces", "write one event per entry, or use {a,b}")
+        if char != "{":
+            pieces.append((char, at))
+            at += 1
+            continue
+        if depth >= _MAX_NESTING:
+            raise _wrong(at, f"more than {_MAX_NESTING} braces inside each other", "simplify it")
+        opened, choices = at, []
+        while True:
+            start = at + 1
+            inner, at = _braces(text, start, depth + 1)
+            choices.append((start, inner))
+            if at >= len(text):
+                raise _wrong(opened, "a '{' without its '}'", "add the '}'")
+            if text[at] == "}":
+                break
+        at += 1
+        pieces.append(_Alternatives(tuple(choices)))
+    return tuple(pieces), at
+
+
+def _expanded(pieces: tuple[_Piece, ...]) -> Iterator[tuple[_Chars, int]]:
+    """Yield (characters, offset of the last alternative taken or -1), bounded by the caller."""
+    if not pieces:
+        yield (), -1
+        return
+    first, rest = pieces[0], pieces[1:]
+    if isinstance(first, _Alternatives):
+        for offset, choice in first.choices:
+            for chars, inner in _expanded(choice):
+                for more, later in _expanded(rest):
+                    yield chars + more, max(inner, later, offset)
+        return
+    # Plain runs are taken at once: recursion goes by braces, not by characters.
+    run = 1
+    while run < len(pieces) and not isinstance(pieces[run], _Alternatives):
+        run += 1
+    plain = tuple(one for one in pieces[:run] if not isinstance(one, _Alternatives))
+    for more, later in _expanded(pieces[run:]):
+        yield plain + more, later
+
+
+def _expansion(text: str, found: tuple[_Chars, int], start: int) -> Expansion:
+    chars, alternative = found
+    name = "".join(char for char, _ in chars)
+    offset = alternative if alternative >= 0 else start
+    if "!" in re.sub(r"\[!", "", name):
+        at = next(at for char, at in chars if char == "!")
+        raise _wrong(at, "a '!' inside an event name", "put it first, as in '!sched:sched_stat_*'")
+    system, colon, event = name.partition(":")
+    if not colon:
+        what = f"'{name}' has no system" if name else "an empty event name"
+        raise _wrong(offset, what, f"write SYSTEM:{name or 'EVENT'}, as in sched:sched_switch")
+    if ":" in event:
+        at = [at for char, at in chars if char == ":"][1]
+        raise _wrong(at, "a second ':' in an event name", "write SYSTEM:EVENT")
+    name_at = len(system) + 1
+    if not system or not event:
+        at = start if not system else min(len(text) - 1, chars[name_at - 1][1])
+        part, fix = ("system", f"*:{event}") if not system else ("event", f"{system}:*")
+        raise _wrong(at, f"no {part} in '{name}'", f"write '{fix}' for every {part}")
+    for part, where in ((system, 0), (event, name_at)):
+        bracket = part.find("[")
+        if bracket >= 0 and "]" not in part[bracket + 2 :]:
+            raise _wrong(chars[where + bracket][1], "a '[' without its ']'", "add the ']'")
+    return Expansion(name, offset, chars[name_at][1])
+
+
+# ── matching ──────────────────────────────────────────────────────────────────────────────────
+
+_STAR = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """One character of a pattern: what it may be."""
+
+    ranges: tuple[tuple[str, str], ...]
+    is_negated: bool
+
+    def holds(self, char: str) -> bool:
+        return self.is_negated != any(low <= char <= high for low, high in self.ranges)
+
+
+_ANY = _Class((), is_negated=True)
+_Token = str | _Class
+
+
+def _tokens(pattern: str) -> tuple[_Token, ...]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        end = pattern.find("]", at + 2 + pattern.startswith("[!", at)) if char == "[" else -1
+        if end > 0:
+            tokens.append(_class(pattern[at + 1 : end]))
+            at = end
+        elif char == "?":
+            tokens.append(_ANY)
+        elif char != "*" or tokens[-1:] != [_STAR]:
+            tokens.append(char)
+        at += 1
+    return tuple(tokens)
+
+
+def _class(inside: str) -> _Class:
+    is_negated = inside.startswith("!")
+    ranges, at = [], int(is_negated)
+    while at < len(inside):
+        is_range = inside[at + 1 : at + 2] == "-" and at + 2 < len(inside)
+        last = at + 2 if is_range else at
+        ranges.append((inside[at], inside[last]))
+        at = last + 1
+    return _Class(tuple(ranges), is_negated)
+
+
+def _matches(tokens: tuple[_Token, ...], name: str) -> bool:
+    """Match greedily and go back to the last `*` only, which is enough and never exponential."""
+    token = at = 0
+    star, star_at = -1, 0
+    while at < len(name):
+        if token < len(tokens) and tokens[token] == _STAR:
+            star, star_at = token, at
+            token += 1
+        elif token < len(tokens) and _accepts(tokens[token], name[at]):
+            token += 1
+            at += 1
+        elif star >= 0:
+            token = star + 1
+            star_at += 1
+            at = star_at
+        else:
+            return False
+    return all(one == _STAR for one in tokens[token:])
+
+
+def _accepts(token: _Token, char: str) -> bool:
+    return token == char if isinstance(token, str) else token.holds(char)
+
+
+def _wrong(offset: int, what: str, fix: str) -> EventNameError:
+    return EventNameError(offset, Problem(what, fix=fix))
