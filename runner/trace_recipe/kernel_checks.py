@@ -1,0 +1,191 @@
+"""What can be checked in a recipe against one kernel, apart from events and the tracer's choice.
+
+Options, clock, buffer, scope, functions, required things, and the control files that they need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trace_recipe.errors import Problem
+from trace_recipe.event_names import Glob
+from trace_recipe.mistakes import absent_event, denied_option, refused_file
+from trace_recipe.suggestions import did_you_mean, listed
+from trace_recipe.syntax_checks import SyntaxChecks
+
+if TYPE_CHECKING:
+    from trace_recipe.kernel import Kernel
+    from trace_recipe.recipe.load import LoadedRecipe
+    from trace_recipe.syntax_checks import Path
+
+__all__ = ["KernelChecks"]
+
+
+class KernelChecks(SyntaxChecks):
+    """Collects what a kernel lacks beside the recipe's own mistakes."""
+
+    def __init__(self, loaded: LoadedRecipe, kernel: Kernel) -> None:
+        super().__init__(loaded)
+        self.kernel = kernel
+        self.lacks: list[Problem] = []
+        # The events of ftrace have formats, but cannot be switched on.
+        self.events = tuple(name for name in kernel.events if not name.startswith("ftrace:"))
+
+    def check_kernel_options(self) -> None:
+        """Check that the kernel has the options."""
+        recipe = self.loaded.recipe
+        self.check_options(recipe.options, ("options",))
+        known = set(self.kernel.options)
+        for option in recipe.options:
+            if option in known or denied_option(option, value=recipe.options[option]) is not None:
+                continue
+            if option.startswith("no") and option.removeprefix("no") in known:
+                name = option.removeprefix("no")
+                value = str(not recipe.options[option]).lower()
+                problem = Problem(f"no option '{option}'", fix=f"write '{name}: {value}'")
+                self.mistake(("options", option), problem, at_key=True)
+                continue
+            problem = Problem(
+                f"this kernel has no option '{option}'",
+                fix=did_you_mean(option, known, otherwise="'trace-recipe list options' shows them"),
+            )
+            self.lack(("options", option), problem, at_key=True)
+
+    def check_clock_and_buffer(self) -> None:
+        """Check the clock, and that the buffer can be set as asked."""
+        recipe, kernel = self.loaded.recipe, self.kernel
+        if recipe.clock is not None and recipe.clock not in kernel.clocks:
+            problem = Problem(
+                f"this kernel has no clock '{recipe.clock}'",
+                why=f"it has {listed(kernel.clocks)}",
+                fix=did_you_mean(recipe.clock, kernel.clocks, otherwise="use one that it has"),
+            )
+            self.lack(("clock",), problem, 0)
+        for key, file in (
+            ("size", "buffer_size_kb"),
+            ("subbuf", "buffer_subbuf_size_kb"),
+            ("watermark", "buffer_percent"),
+        ):
+            if getattr(recipe.buffer, key) is not None:
+                self._need_file(("buffer", key), file, f"buffer.{key}")
+        largest = kernel.page_size_bytes << 7
+        subbuf = recipe.buffer.subbuf
+        if subbuf is not None and not kernel.page_size_bytes <= subbuf <= largest:
+            pages = kernel.page_size_bytes // 1024
+            problem = Problem(
+                f"a sub-buffer of {subbuf} bytes",
+                why=f"a sub-buffer is 1 to 128 pages, {pages}K to {largest // 1024}K here",
+                fix="ask for a size between them",
+            )
+            self.mistake(("buffer", "subbuf"), problem)
+
+    def check_scope(self) -> None:
+        """Check that the CPUs are there and that tasks can be chosen."""
+        recipe, kernel = self.loaded.recipe, self.kernel
+        scope = recipe.scope
+        if scope.cpus is not None:
+            absent = [cpu for cpu in scope.cpus if cpu not in kernel.possible_cpus]
+            if absent:
+                problem = Problem(
+                    f"no CPU {listed(str(cpu) for cpu in absent)} on this machine",
+                    why=f"it has {listed(str(cpu) for cpu in kernel.possible_cpus)}",
+                    fix="name CPUs that it has, or leave 'cpus' out",
+                )
+                self.lack(("scope", "cpus"), problem)
+            self._need_file(("scope", "cpus"), "tracing_cpumask", "scope.cpus")
+        has_tracer = recipe.tracer is not None
+        for key, files in (
+            ("pids", ("set_event_pid", "set_ftrace_pid")),
+            ("exclude_pids", ("set_event_notrace_pid", "set_ftrace_notrace_pid")),
+        ):
+            if getattr(scope, key):
+                self._need_file(("scope", key), files[0], f"scope.{key}")
+                if has_tracer and not recipe.events:
+                    self._need_file(("scope", key), files[1], f"scope.{key} of a tracer")
+        if scope.follow and "event-fork" not in kernel.options:
+            problem = Problem(
+                "this kernel has no option 'event-fork' for scope.follow",
+                fix="leave 'follow' out, and name every pid",
+            )
+            self.lack(("scope", "follow"), problem)
+
+    def check_markers(self) -> None:
+        """Check that markers can be written."""
+        markers = self.loaded.recipe.markers
+        for key in ("start", "stop", "command_start", "command_exit"):
+            if getattr(markers, key) is not None:
+                self._need_file(("markers", key), "trace_marker", f"markers.{key}")
+
+    def check_requires(self) -> None:
+        """Check what the recipe requires by name."""
+        requires, kernel = self.loaded.recipe.requires, self.kernel
+        if requires is None:
+            return
+        for path, names in self.required_events(requires):
+            for one in names.expansions:
+                if not one.among(self.events):
+                    self.lack(path, absent_event(one, self.events), one.offset)
+        for key, what, known in (
+            ("tracers", "tracer", kernel.tracers),
+            ("options", "option", kernel.options),
+            ("clocks", "clock", kernel.clocks),
+            ("triggers", "trigger", kernel.triggers),
+            ("files", "control file", sorted(kernel.control_files)),
+        ):
+            for index, name in enumerate(getattr(requires, key)):
+                if name in known:
+                    continue
+                problem = Problem(
+                    f"this kernel has no {what} '{name}', which the recipe requires",
+                    fix=did_you_mean(name, known, otherwise="run it on a kernel that has it"),
+                )
+                self.lack(("requires", key, index), problem, 0)
+
+    def _need_file(self, path: Path, file: str, purpose: str) -> None:
+        problem = self.file_problem(file, purpose)
+        if problem is not None:
+            self.lack(path, problem)
+
+    def file_problem(self, file: str, purpose: str) -> Problem | None:
+        """Return why a control file cannot be used for `purpose`, or None."""
+        if file not in self.kernel.control_files:
+            return Problem(
+                f"this kernel has no file '{file}', which {purpose} needs",
+                why="it is older than the file, or was built without it",
+                fix=f"leave {purpose} out, or use another kernel",
+            )
+        refused = self.kernel.refused.get(file)
+        return None if refused is None else refused_file(purpose, file, refused)
+
+    def lack(
+        self, path: Path, problem: Problem, offset: int | None = None, *, at_key: bool = False
+    ) -> None:
+        """Note that this kernel cannot do what stands there."""
+        self.lacks.append(self.placed(path, problem, offset, at_key=at_key))
+
+    def count_functions(self, pattern: str, module: str | None) -> int | None:
+        """Return how many functions a pattern matches, None when they are unknown."""
+        functions = self.kernel.functions
+        if functions is None:
+            return None
+        if module is not None:
+            functions = [line for line in functions if line.endswith(f"[{module}]")]
+        return len(Glob(pattern).among(line.partition(" ")[0] for line in functions))
+
+    def absent_function(self, pattern: str, module: str | None) -> Problem | None:
+        """Return the problem of a pattern that is known to match no function."""
+        functions = self.kernel.functions
+        if functions is None or self.count_functions(pattern, module) != 0:
+            return None
+        names = dict.fromkeys(line.partition(" ")[0] for line in functions)
+        of_module = f" of module '{module}'" if module else ""
+        if not Glob(pattern).is_plain:
+            return Problem(
+                f"'{pattern}' matches no function{of_module} of this kernel",
+                fix="'trace-recipe list functions' shows them",
+            )
+        return Problem(
+            f"no function '{pattern}'{of_module} in this kernel",
+            why="it is not built in, was inlined, is not loaded, or may not be traced",
+            fix=did_you_mean(pattern, names, otherwise="'trace-recipe list functions' shows them"),
+        )
