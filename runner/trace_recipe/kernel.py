@@ -98,7 +98,7 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
         "options": list(kernel.options),
         "clocks": list(kernel.clocks),
         "control_files": sorted(kernel.control_files),
-        "formats": dict(kernel.format_texts),
+        "formats": {name: kernel.format_texts[name] for name in kernel.format_texts},
         "header_page": kernel.header_page_text,
         "header_event": kernel.header_event_text,
         "readme": kernel.readme,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from trace_recipe.errors import Place
@@ -18,6 +18,7 @@ __all__ = [
     "Scope",
     "SetFile",
     "Step",
+    "plan_schema",
     "plan_to_json",
 ]
 
@@ -123,6 +124,94 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "steps": [_step_to_json(step) for step in plan.steps],
         "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
         "notes": list(plan.notes),
+    }
+
+
+def plan_schema() -> dict[str, Any]:
+    """Return the JSON Schema published as schema/plan.v1.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://trace-recipe.dev/schema/plan.v1.schema.json",
+        "title": "trace-recipe plan, v1",
+        "description": "What a run would do, in order, as `trace-recipe plan --json` prints it.",
+        **_object(
+            plan={"const": "v1", "description": "Format version."},
+            recipe={"type": "string", "description": "Name of the recipe."},
+            path={"type": "string", "description": "Where the recipe was read from."},
+            instance={"$ref": "#/$defs/instance", "description": "Where it would trace."},
+            tracer={"type": "string", "description": "current_tracer; `nop` without one."},
+            events={
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Every `system:event` that would be enabled.",
+            },
+            steps={
+                "type": "array",
+                "items": {"$ref": "#/$defs/step"},
+                "description": "What would be made and written, in order.",
+            },
+            skipped={
+                "type": "array",
+                "items": {"$ref": "#/$defs/skipped"},
+                "description": "Optional parts of the recipe that this kernel does not have.",
+            },
+            notes={
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What the user should know before it runs.",
+            },
+        ),
+        "$defs": {
+            "instance": _object(
+                kind={
+                    "enum": list(get_args(InstanceKind)),
+                    "description": "private: made for this run; named: the recipe names it; top.",
+                },
+                name={"type": "string", "description": "Directory in instances/, or empty."},
+            ),
+            "step": _object(
+                kind={
+                    "enum": ["make-instance", "set", "start"],
+                    "description": "start: the write that begins the recording.",
+                },
+                file={"type": "string", "description": "Path below the tracefs mount."},
+                before={
+                    "type": ["string", "null"],
+                    "description": "What it reads now; null when not known.",
+                },
+                after={
+                    "type": ["string", "null"],
+                    "description": "What it would read; null for a new instance.",
+                },
+                scope={
+                    "enum": [scope.value for scope in Scope],
+                    "description": "Who sees the change: only this run, or the whole machine.",
+                },
+                position={
+                    "anyOf": [{"$ref": "#/$defs/position"}, {"type": "null"}],
+                    "description": "Where the recipe asks for it; null: the tool's own step.",
+                },
+            ),
+            "position": _object(
+                file={"type": "string", "description": "The recipe file."},
+                line={"type": "integer", "minimum": 1, "description": "Line, from 1."},
+                column={"type": "integer", "minimum": 1, "description": "Column, from 1."},
+                key={"type": "string", "description": "The key in the recipe."},
+            ),
+            "skipped": _object(
+                name={"type": "string", "description": "What the recipe names."},
+                reason={"type": "string", "description": "Why it is left out."},
+            ),
+        },
+    }
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
     }
 
 

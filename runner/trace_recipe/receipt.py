@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Outcome", "Receipt", "ReceiptLine"]
+__all__ = ["Outcome", "Receipt", "ReceiptLine", "receipt_schema"]
 
 
 class Outcome(StrEnum):
@@ -73,3 +73,46 @@ class Receipt:
             "summary": str(self),
             "files": [line.as_json() for line in self.lines],
         }
+
+
+def receipt_schema() -> dict[str, Any]:
+    """Return the JSON Schema published as schema/receipt.v1.schema.json."""
+    line = {
+        "file": {"type": "string", "description": "Path below the tracefs mount."},
+        "outcome": {
+            "enum": [outcome.value for outcome in Outcome],
+            "description": "restored: as before; foreign: somebody else's change, left alone;"
+            " impossible: the kernel offers no way back; left: ours, still there.",
+        },
+        "before": {"type": "string", "description": "What it read before the run."},
+        "now": {"type": "string", "description": "What it reads after the run."},
+        "reason": {"type": "string", "description": "Why it is not as before, if it is not."},
+    }
+    properties: dict[str, Any] = {
+        "run_id": {"type": "string", "description": "The run, as `trace-recipe status` names it."},
+        "summary": {
+            "type": "string",
+            "description": "One line for people.",
+            "examples": ["restored 14/14"],
+        },
+        "files": {
+            "type": "array",
+            "description": "Every touched file, in the order in which they were put back.",
+            "items": {
+                "type": "object",
+                "properties": line,
+                "required": list(line),
+                "additionalProperties": False,
+            },
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://trace-recipe.dev/schema/receipt.v1.schema.json",
+        "title": "trace-recipe receipt, v1",
+        "description": "What became of every file that a run touched.",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
