@@ -1,0 +1,628 @@
+"""Doctor: what stands in the way of tracing on this machine, and what works all the same.
+
+`look_at_machine` only reads (it never mounts anything); `examine` judges what was seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trace_recipe.errors import TracefsError
+from trace_recipe.journal import journals
+from trace_recipe.plan import MakeInstance, SetFile
+from trace_recipe.planner import default_buffer_bytes
+from trace_recipe.prober import probe_kernel
+from trace_recipe.tracefs import MOUNT_POINT, Tracefs, find_mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from trace_recipe.journal import JournalState
+    from trace_recipe.kernel import Kernel
+    from trace_recipe.plan import Plan
+
+__all__ = [
+    "Finding",
+    "Level",
+    "Machine",
+    "Mount",
+    "NeededFile",
+    "can_run",
+    "examine",
+    "examine_files",
+    "look_at_files",
+    "look_at_machine",
+    "needed_files",
+]
+
+SPOOL_DIRECTORY = Path("/var/tmp")  # noqa: S108 - only its free space is looked at
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_CAP_SYS_ADMIN = 1 << 21
+_MIB = 1 << 20
+_LOW_SPOOL_BYTES = 256 * _MIB
+
+_FUNCTION_FILES = frozenset(
+    {
+        "available_filter_functions",
+        "set_ftrace_filter",
+        "set_ftrace_notrace",
+        "set_ftrace_pid",
+        "set_graph_function",
+        "set_graph_notrace",
+    }
+)
+_TRACER_CONFIGS = {
+    "function": "CONFIG_FUNCTION_TRACER",
+    "function_graph": "CONFIG_FUNCTION_GRAPH_TRACER",
+    "irqsoff": "CONFIG_IRQSOFF_TRACER",
+    "preemptoff": "CONFIG_PREEMPT_TRACER",
+    "wakeup": "CONFIG_SCHED_TRACER",
+    "hwlat": "CONFIG_HWLAT_TRACER",
+    "osnoise": "CONFIG_OSNOISE_TRACER",
+    "timerlat": "CONFIG_TIMERLAT_TRACER",
+    "blk": "CONFIG_BLK_DEV_IO_TRACE",
+}
+_FILE_CONFIGS = {
+    "kprobe_events": ("kprobes", "CONFIG_KPROBE_EVENTS"),
+    "uprobe_events": ("uprobes", "CONFIG_UPROBE_EVENTS"),
+    "synthetic_events": ("synthetic events", "CONFIG_SYNTH_EVENTS"),
+    "snapshot": ("snapshots", "CONFIG_TRACER_SNAPSHOT"),
+    "set_ftrace_filter": ("function filters", "CONFIG_DYNAMIC_FTRACE"),
+    "set_graph_function": ("graph functions", "CONFIG_FUNCTION_GRAPH_TRACER"),
+}
+_TRIGGER_CONFIGS = {
+    "hist": ("histograms", "CONFIG_HIST_TRIGGERS"),
+    "snapshot": ("the snapshot trigger", "CONFIG_TRACER_SNAPSHOT"),
+}
+
+
+class Level(StrEnum):
+    """How much a finding matters: with one that is bad, no recipe with events can run."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    topic: str
+    what: str
+    why: str = ""
+    fix: str = ""
+
+    def lines(self) -> list[str]:
+        """Return the finding for a terminal."""
+        lines = [f"{self.level:4}  {self.topic}: {self.what}"]
+        if self.why:
+            lines.append(f"        why: {self.why}")
+        if self.fix:
+            lines.append(f"        fix: {self.fix}")
+        return lines
+
+    def as_json(self) -> dict[str, str]:
+        """Return the same parts as JSON data."""
+        return {
+            "level": self.level.value,
+            "topic": self.topic,
+            "what": self.what,
+            "why": self.why,
+            "fix": self.fix,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The tracefs mount: its directory's mode and group, and who may do what with it.
+
+    `refused` is the errno name that looking into it gave, or "".
+    """
+
+    where: str
+    mode: int
+    gid: int
+    is_read_only: bool
+    can_write: bool
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was seen of the machine. `kernel` is None when tracefs cannot be read.
+
+    `lockdown` is the text of the lockdown file, None without one; `journals_error` and
+    `state_error` are why the state directory cannot be read or written, or "".
+    """
+
+    uid: int
+    can_mount: bool
+    knows_tracefs: bool
+    mount: Mount | None
+    debugfs: bool
+    lockdown: str | None
+    kernel: Kernel | None
+    state_directory: Path
+    state_error: str
+    journals: tuple[JournalState, ...]
+    journals_error: str
+    available_bytes: int | None
+    spool_directory: Path
+    spool_free_bytes: int | None
+    trace_cmd: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeededFile:
+    """A file that a recipe needs; `stand_in` exists now where `file` is made by the run."""
+
+    file: str
+    stand_in: str
+    is_written: bool
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the file as JSON data."""
+        return {
+            "file": self.file,
+            "access": "write" if self.is_written else "read",
+            "ok": not self.error,
+            "error": self.error,
+        }
+
+
+# -- looking ----------------------------------------------------------------------------------
+
+
+def look_at_machine(
+    state_directory: Path, *, spool_directory: Path = SPOOL_DIRECTORY, where: str | None = None
+) -> Machine:
+    """Return what is to be seen here, with or without root and tracefs; changes nothing.
+
+    `where` is the tracefs mount, found by itself when not given.
+    """
+    mounts = Path("/proc/self/mounts").read_text(errors="replace")
+    where = where or find_mount()
+    mount, kernel = _look_at_mount(where, mounts) if where else (None, None)
+    found, journals_error = _look_at_journals(state_directory)
+    return Machine(
+        uid=os.geteuid(),
+        can_mount=bool(_effective_capabilities() & _CAP_SYS_ADMIN),
+        knows_tracefs="tracefs" in Path("/proc/filesystems").read_text().split(),
+        mount=mount,
+        debugfs=any(line.split()[2] == "debugfs" for line in mounts.splitlines()),
+        lockdown=_text(_LOCKDOWN),
+        kernel=kernel,
+        state_directory=state_directory,
+        state_error=_state_error(state_directory),
+        journals=found,
+        journals_error=journals_error,
+        available_bytes=_available_bytes(),
+        spool_directory=spool_directory,
+        spool_free_bytes=_free_bytes(spool_directory),
+        trace_cmd=shutil.which("trace-cmd"),
+    )
+
+
+def _look_at_mount(where: str, mounts: str) -> tuple[Mount | None, Kernel | None]:
+    try:
+        found = Path(where).stat()
+    except OSError as error:
+        refused = _errno_name(error.errno)
+        return Mount(where, 0, 0, is_read_only=False, can_write=False, refused=refused), None
+    options = [line.split()[3] for line in mounts.splitlines() if line.split()[1] == where]
+    refused, kernel = "", None
+    tracefs = Tracefs(where)
+    try:
+        tracefs.list()
+        tracefs.read("trace_clock")
+        kernel = probe_kernel(tracefs)
+    except TracefsError as error:
+        refused = _errno_name(error.errno)
+    mount = Mount(
+        where=where,
+        mode=found.st_mode & 0o7777,
+        gid=found.st_gid,
+        is_read_only=any("ro" in words.split(",") for words in options[-1:]),
+        can_write=os.access(f"{where}/instances", os.W_OK | os.X_OK, effective_ids=True),
+        refused=refused,
+    )
+    return mount, kernel
+
+
+def _look_at_journals(directory: Path) -> tuple[tuple[JournalState, ...], str]:
+    try:
+        return tuple(journals(directory)), ""
+    except (OSError, ValueError) as error:
+        return (), str(error)
+
+
+def _state_error(directory: Path) -> str:
+    """Say why no journal can be written there; "" when it can."""
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        parent = next(one for one in directory.absolute().parents if os.access(one, os.F_OK))
+        writable = os.access(parent, os.W_OK | os.X_OK, effective_ids=True)
+        return "" if writable else f"it is not there, and '{parent}' is not writable"
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    if not directory.is_dir() or directory.is_symlink():
+        return "it is not a directory"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to uid {found.st_uid}"
+    if found.st_mode & 0o022:
+        return f"others may write to it (mode {found.st_mode & 0o7777:o})"
+    return "" if os.access(directory, os.W_OK | os.X_OK, effective_ids=True) else "not writable"
+
+
+def _effective_capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _available_bytes() -> int | None:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _free_bytes(directory: Path) -> int | None:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _errno_name(number: int | None) -> str:
+    return errno.errorcode.get(number or 0, str(number))
+
+
+# -- judging ----------------------------------------------------------------------------------
+
+
+def can_run(findings: Iterable[Finding]) -> bool:
+    """Whether nothing found stops a recipe with events."""
+    return all(finding.level is not Level.BAD for finding in findings)
+
+
+def examine(machine: Machine) -> tuple[Finding, ...]:
+    """Return what the machine's state means for tracing, most fundamental first."""
+    findings = [_examine_mount(machine)]
+    if machine.mount:
+        findings.append(_examine_permissions(machine, machine.mount))
+    findings.append(_examine_lockdown(machine))
+    if machine.kernel:
+        findings += _examine_kernel(machine.kernel)
+    findings.append(_examine_state(machine))
+    findings += _examine_journals(machine)
+    findings += [_examine_memory(machine), _examine_space(machine), _examine_trace_cmd(machine)]
+    return tuple(findings)
+
+
+def _examine_mount(machine: Machine) -> Finding:
+    topic = "tracefs"
+    if machine.mount:
+        debugfs = "mounted" if machine.debugfs else "not mounted, and not needed"
+        return Finding(Level.OK, topic, f"mounted on {machine.mount.where}; debugfs is {debugfs}")
+    command = f"mount -t tracefs nodev {MOUNT_POINT}"
+    if not machine.knows_tracefs:
+        return Finding(
+            Level.BAD, topic, "this kernel has no tracefs",
+            why="'tracefs' is not in /proc/filesystems: it is built without CONFIG_FTRACE",
+            fix="use a kernel with CONFIG_FTRACE=y; --kernel FILE still checks recipes",
+        )  # fmt: skip
+    if machine.can_mount:
+        return Finding(
+            Level.WARN, topic, "not mounted", why="nothing has used it since the machine started",
+            fix=f"`trace-recipe run` mounts it, or: {command}",
+        )  # fmt: skip
+    return Finding(
+        Level.BAD, topic, "not mounted, and you may not mount it",
+        why=f"mounting needs CAP_SYS_ADMIN; this process runs as uid {machine.uid} without it",
+        fix=f"run with sudo, or let root do: {command}",
+    )  # fmt: skip
+
+
+def _examine_permissions(machine: Machine, mount: Mount) -> Finding:
+    topic = "permissions"
+    seen = f"uid {machine.uid}; {mount.where} has mode {mount.mode:04o} and group {mount.gid}"
+    if mount.refused and machine.uid == 0:
+        return Finding(
+            Level.BAD, topic, f"tracefs cannot be read ({mount.refused})",
+            why="root is refused too: lockdown in confidentiality mode, or a container's policy",
+            fix="boot without lockdown, or run outside of the container",
+        )  # fmt: skip
+    if mount.refused:
+        remount = f"mount -o remount,gid=GROUP,mode=0750 {mount.where}"
+        return Finding(
+            Level.BAD, topic, f"tracefs cannot be read ({mount.refused})",
+            why=f"this process runs as {seen}", fix=f"run with sudo, or let root do: {remount}",
+        )  # fmt: skip
+    if mount.is_read_only:
+        return Finding(
+            Level.BAD, topic, f"{mount.where} is mounted read-only",
+            why="a container often has it so",
+            fix=f"run outside of the container, or: mount -o remount,rw {mount.where}",
+        )  # fmt: skip
+    if not mount.can_write:
+        return Finding(
+            Level.BAD, topic, "tracefs can be read but no instance can be made in it", why=seen,
+            fix="run with sudo; `list`, `explain`, `check` and `plan` work as it is",
+        )  # fmt: skip
+    return Finding(Level.OK, topic, seen)
+
+
+def _examine_lockdown(machine: Machine) -> Finding:
+    topic = "lockdown"
+    refused = machine.kernel.refused if machine.kernel else {}
+    names = ", ".join(refused)
+    if machine.lockdown is not None:
+        modes = machine.lockdown.split()
+        mode = next((word.strip("[]") for word in modes if word.startswith("[")), machine.lockdown)
+        if mode == "none":
+            return Finding(Level.OK, topic, "none")
+        return Finding(
+            Level.WARN, topic, f"mode '{mode}'",
+            why="integrity closes function tracing and kernel probes"
+            + (f": {names} refused" if names else "")
+            + ("; confidentiality closes all of tracefs" if mode == "confidentiality" else ""),
+            fix="boot without lockdown (no lockdown=, Secure Boot off) to get them; events work"
+            if mode != "confidentiality"
+            else "boot with lockdown=integrity or without",
+        )  # fmt: skip
+    if refused and machine.uid == 0:
+        return Finding(
+            Level.WARN, topic, "mode unknown, but files are refused as under lockdown",
+            why=f"no {_LOCKDOWN} here, and opening these fails: {_refusals(refused.items())}",
+            fix="boot without lockdown, or run outside of a restricted container; events work",
+        )  # fmt: skip
+    return Finding(Level.OK, topic, f"no sign of it (no {_LOCKDOWN})")
+
+
+def _examine_kernel(kernel: Kernel) -> list[Finding]:
+    findings = []
+    if kernel.events:
+        systems = len(kernel.systems)
+        triggers = " ".join(kernel.triggers) or "none"
+        findings.append(
+            Finding(
+                Level.OK, "works",
+                f"{len(kernel.events)} events of {systems} systems, filters, instances, markers;"
+                f" triggers: {triggers}; clocks: {' '.join(kernel.clocks)};"
+                f" tracers: {' '.join(kernel.tracers)}",
+            )
+        )  # fmt: skip
+    else:
+        findings.append(
+            Finding(
+                Level.BAD, "events", "this kernel has no events",
+                why="it is built without CONFIG_EVENT_TRACING", fix="use another kernel",
+            )
+        )  # fmt: skip
+    if "syscalls" not in kernel.systems:
+        findings.append(
+            Finding(
+                Level.WARN, "events", "no syscall events (syscalls:*)",
+                why="built without CONFIG_FTRACE_SYSCALLS",
+                fix="use raw_syscalls:sys_enter, or another kernel",
+            )
+        )  # fmt: skip
+    findings += _examine_functions(kernel)
+    findings += _examine_missing(kernel)
+    return findings
+
+
+def _examine_functions(kernel: Kernel) -> list[Finding]:
+    refused = [
+        (name, kernel.refused[name]) for name in sorted(_FUNCTION_FILES & set(kernel.refused))
+    ]
+    if not refused:
+        return []
+    has_tracer = "function" in kernel.tracers
+    return [
+        Finding(
+            Level.WARN, "functions", f"function tracing is refused ({_refusals(refused)})",
+            why="lockdown or a container's policy closes these files, to root too"
+            + ("; the tracer 'function' is listed all the same" if has_tracer else ""),
+            fix="trace events instead, or boot without lockdown",
+        )
+    ]  # fmt: skip
+
+
+def _examine_missing(kernel: Kernel) -> list[Finding]:
+    findings = []
+    absent = [name for name in _TRACER_CONFIGS if name not in kernel.tracers]
+    if absent:
+        findings.append(_missing("tracers", [(name, _TRACER_CONFIGS[name]) for name in absent]))
+    features = [pair for file, pair in _FILE_CONFIGS.items() if file not in kernel.control_files]
+    if kernel.triggers:
+        features += [pair for word, pair in _TRIGGER_CONFIGS.items() if word not in kernel.triggers]
+    if features:
+        findings.append(_missing("features", features))
+    return findings
+
+
+def _missing(topic: str, pairs: Sequence[tuple[str, str]]) -> Finding:
+    return Finding(
+        Level.WARN,
+        topic,
+        f"not here: {', '.join(name for name, _ in pairs)}",
+        why=f"a kernel has them with {', '.join(dict.fromkeys(word for _, word in pairs))}",
+        fix="use such a kernel if a recipe asks for one; events do not need them",
+    )
+
+
+def _examine_state(machine: Machine) -> Finding:
+    if not machine.state_error:
+        return Finding(Level.OK, "state", f"journals can be kept in {machine.state_directory}")
+    return Finding(
+        Level.BAD,
+        "state",
+        f"no journal can be kept in {machine.state_directory}: {machine.state_error}",
+        why="nothing is changed in the kernel before the way back is on disk",
+        fix="run as root, or name another directory with --state-dir",
+    )
+
+
+def _examine_journals(machine: Machine) -> list[Finding]:
+    if machine.journals_error:
+        what = f"journals cannot be read: {machine.journals_error}"
+        return [Finding(Level.WARN, "journals", what, fix="look as root")]
+    stale = [state for state in machine.journals if not state.is_live]
+    live = [state for state in machine.journals if state.is_live]
+    findings = []
+    if live:
+        names = ", ".join(f"{state.recipe} (pid {state.pid})" for state in live)
+        findings.append(Finding(Level.OK, "journals", f"running now: {names}"))
+    if stale:
+        names = ", ".join(f"{state.recipe} ({state.run_id})" for state in stale)
+        findings.append(
+            Finding(
+                Level.WARN, "journals", f"ended without being put back: {names}",
+                why="the process was killed; what it changed may still be changed",
+                fix="trace-recipe recover",
+            )
+        )  # fmt: skip
+    return findings
+
+
+def _examine_memory(machine: Machine) -> Finding:
+    cpus = len(machine.kernel.possible_cpus) if machine.kernel else os.cpu_count() or 1
+    wanted = cpus * default_buffer_bytes(cpus)
+    shown = f"the default buffer takes {wanted // _MIB} MiB ({cpus} CPUs)"
+    free = machine.available_bytes
+    if free is None or free >= 2 * wanted:
+        have = "" if free is None else f", {free // _MIB} MiB are available"
+        return Finding(Level.OK, "memory", f"{shown}{have}")
+    return Finding(
+        Level.WARN, "memory", f"{shown}, only {free // _MIB} MiB are available",
+        why="the ring buffer is kernel memory and is not swapped",
+        fix="set buffer.size in the recipe, in bytes per CPU (such as 512K)",
+    )  # fmt: skip
+
+
+def _examine_space(machine: Machine) -> Finding:
+    free, where = machine.spool_free_bytes, machine.spool_directory
+    if free is None:
+        return Finding(
+            Level.BAD, "disk", f"'{where}' cannot be used", why="raw pages are spooled there",
+            fix=f"make it: mkdir -m 1777 {where}",
+        )  # fmt: skip
+    shown = f"{free // _MIB} MiB are free in {where}"
+    if free >= _LOW_SPOOL_BYTES:
+        return Finding(Level.OK, "disk", shown)
+    return Finding(
+        Level.WARN, "disk", f"only {shown}",
+        why="raw pages are spooled there: a million events take about 40 MiB",
+        fix="free space, or record to another place with `run --recording DIR`",
+    )  # fmt: skip
+
+
+def _examine_trace_cmd(machine: Machine) -> Finding:
+    if machine.trace_cmd:
+        return Finding(Level.OK, "trace-cmd", f"{machine.trace_cmd} can read our trace.dat")
+    return Finding(Level.OK, "trace-cmd", "not installed, and not needed: `report` reads trace.dat")
+
+
+def _refusals(refused: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name}: {word}" for name, word in refused)
+
+
+# -- one recipe -------------------------------------------------------------------------------
+
+
+def needed_files(plan: Plan, cpus: Sequence[int]) -> tuple[NeededFile, ...]:
+    """Return every file that a plan writes and every one that recording it on `cpus` reads."""
+    needs: dict[str, NeededFile] = {}
+    made = plan.prefix if plan.makes_instance else ""
+    for step in plan.steps:
+        match step:
+            case MakeInstance():
+                needs[step.file] = NeededFile(step.file, "instances", is_written=True)
+            case SetFile():
+                stand_in = step.file.removeprefix(made)
+                needs.setdefault(step.file, NeededFile(step.file, stand_in, is_written=True))
+    for cpu in cpus:
+        name = f"per_cpu/cpu{cpu}/trace_pipe_raw"
+        file = f"{plan.prefix}{name}"
+        needs[file] = NeededFile(file, file.removeprefix(made), is_written=False)
+    for event in plan.events:
+        name = f"events/{event.replace(':', '/')}/format"
+        needs[name] = NeededFile(name, name, is_written=False)
+    return tuple(needs.values())
+
+
+def look_at_files(tracefs: Tracefs, needs: Iterable[NeededFile]) -> tuple[NeededFile, ...]:
+    """Return the same files with `error` told; nothing is opened for writing."""
+    return tuple(
+        NeededFile(one.file, one.stand_in, one.is_written, _access_error(tracefs, one))
+        for one in needs
+    )
+
+
+def _access_error(tracefs: Tracefs, need: NeededFile) -> str:
+    if not tracefs.exists(need.stand_in):
+        # Some files are in instances only, or at the top level only; the run will tell.
+        return "" if need.stand_in != need.file else "ENOENT"
+    path = tracefs.root / need.stand_in
+    if not os.access(path, os.W_OK if need.is_written else os.R_OK, effective_ids=True):
+        return "EACCES"
+    if tracefs.is_directory(need.stand_in) or not need.is_written:
+        return ""
+    if not os.access(path, os.R_OK, effective_ids=True):  # trace_marker: nothing to probe
+        return ""
+    # Lockdown refuses at open, whatever the mode bits say.
+    try:
+        os.close(tracefs.open_file(need.stand_in, os.O_RDONLY))
+    except TracefsError as error:
+        return _errno_name(error.errno)
+    return ""
+
+
+def examine_files(needs: Iterable[NeededFile]) -> tuple[Finding, ...]:
+    """Return one finding for every file that the current user cannot use, or one for all."""
+    every = tuple(needs)
+    bad = [one for one in every if one.error]
+    if not bad:
+        return (Finding(Level.OK, "files", f"all {len(every)} files of the recipe are accessible"),)
+    return tuple(
+        Finding(
+            Level.BAD,
+            "files",
+            f"cannot {'write' if one.is_written else 'read'} {one.file} ({one.error})",
+            why=_ACCESS_REASONS.get(one.error, "the kernel refuses it"),
+            fix=_ACCESS_FIXES.get(one.error, "leave out the key that needs it"),
+        )
+        for one in bad
+    )
+
+
+_ACCESS_REASONS = {
+    "EACCES": "its mode does not let this user",
+    "EPERM": "lockdown or a container's policy closes it, to root too",
+    "ENOENT": "this kernel has no such file",
+}
+_ACCESS_FIXES = {
+    "EACCES": "run with sudo",
+    "EPERM": "leave out the key that needs it, or boot without lockdown",
+}
