@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import typer
 
 from trace_recipe.cli import look, make, report, run, state
+from trace_recipe.cli.completions import whole_words
 from trace_recipe.cli.messages import print_error
 from trace_recipe.errors import TraceRecipeError
 
@@ -27,7 +29,8 @@ def main() -> None:
     """Run the command line and exit by the error's class."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     try:
-        app()
+        with whole_words(os.environ):
+            app(prog_name="trace-recipe")
     except TraceRecipeError as error:
         print_error(error, as_json="--json" in sys.argv[1:])
         sys.exit(error.exit_status)

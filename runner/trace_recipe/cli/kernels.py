@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trace_recipe.catalogue import load_catalogue
+from trace_recipe.cli.completions import complete_recipe
 from trace_recipe.cli.messages import say
 from trace_recipe.errors import KernelLacksError, Problem, TracefsError
 from trace_recipe.journal import STATE_DIRECTORY
@@ -33,7 +34,11 @@ __all__ = [
 ]
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="A recipe file, or the name of a recipe in the search path.")
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a recipe in the search path.",
+        autocompletion=complete_recipe,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -45,7 +50,12 @@ KernelOption = Annotated[
     typer.Option("--kernel", metavar="live|FILE", help="The running kernel, or a saved catalogue."),
 ]
 StateOption = Annotated[
-    Path, typer.Option("--state-dir", help="Where the journals of running recipes are.")
+    Path,
+    typer.Option(
+        "--state-dir",
+        help="Where the journals of running recipes are.",
+        readable=False,  # not checked by typer: `doctor` tells why it cannot be read
+    ),
 ]
 DEFAULT_STATE = STATE_DIRECTORY
 

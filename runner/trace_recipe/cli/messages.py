@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from trace_recipe.conductor import Progress
     from trace_recipe.errors import Problem, TraceRecipeError
 
-__all__ = ["TerminalMonitor", "error_as_json", "print_error", "print_json", "print_problems", "say"]
+__all__ = [
+    "TerminalMonitor",
+    "error_as_json",
+    "print_error",
+    "print_json",
+    "print_problems",
+    "printable",
+    "say",
+]
 
 _SECOND_NS = 1_000_000_000
 
@@ -25,6 +33,11 @@ def say(text: str) -> None:
 def print_json(data: Any) -> None:
     """Print a result as JSON."""
     print(json.dumps(data, indent=2))
+
+
+def printable(text: str) -> str:
+    """Replace control characters: text from a catalogue or a recipe must not drive a terminal."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def error_as_json(error: TraceRecipeError) -> dict[str, Any]:
