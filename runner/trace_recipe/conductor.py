@@ -227,7 +227,7 @@ class Conductor:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             path = Path(f"{self.recipe.name}-{stamp}.rec")
         if path is None:
-            made = Path(tempfile.mkdtemp(prefix="trace-recipe-", dir=_WORK_DIRECTORY))
+            made = _make_private_directory()
             work = _Work(made, is_kept=False)
             stack.callback(lambda: None if work.is_kept else shutil.rmtree(made))
             return work
@@ -756,6 +756,20 @@ class _LiveView:
                     why="whoever read it has gone; the recording went on",
                 )
             )
+
+
+def _make_private_directory() -> Path:
+    base = _WORK_DIRECTORY if Path(_WORK_DIRECTORY).is_dir() else tempfile.gettempdir()
+    try:
+        return Path(tempfile.mkdtemp(prefix="trace-recipe-", dir=base))
+    except OSError as error:
+        raise OutputError(
+            Problem(
+                f"cannot make a directory in '{base}': {errno_text(error.errno or 0)}",
+                why="the raw pages are spooled there before they are decoded",
+                fix="name a directory of yours with --recording",
+            )
+        ) from error
 
 
 def _options(instance: Tracefs) -> dict[str, bool]:

@@ -168,10 +168,23 @@ def new_run_id() -> str:
 
 
 def journals(directory: Path) -> Iterator[JournalState]:
-    """Yield every journal in the directory, oldest first; unreadable ones raise OSError."""
-    if not directory.is_dir():
+    """Yield every journal in the directory, oldest first.
+
+    Raises KernelLacksError when the directory is there but may not be read.
+    """
+    try:
+        paths = [path for path in directory.iterdir() if path.suffix == _SUFFIX]
+    except FileNotFoundError:
         return
-    states = [read_journal(path) for path in directory.glob(f"*{_SUFFIX}")]
+    except OSError as error:
+        raise KernelLacksError(
+            Problem(
+                f"cannot read the state directory '{directory}': {errno_text(error.errno or 0)}",
+                why="the journals of running recipes belong to the user who runs them",
+                fix="run it as that user, or as root",
+            )
+        ) from error
+    states = [read_journal(path) for path in paths]
     yield from sorted(
         (state for state in states if state is not None), key=lambda state: state.started_at
     )

@@ -33,6 +33,11 @@ _PROBED = (
     "dynamic_events",
     "tracing_thresh",
     "tracing_max_latency",
+    "set_event_pid",
+    "set_event_notrace_pid",
+    "set_ftrace_notrace_pid",
+    "tracing_cpumask",
+    "buffer_percent",
 )
 
 

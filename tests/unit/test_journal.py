@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from trace_recipe.errors import InstanceBusyError, KernelLacksError
 from trace_recipe.journal import Journal, journals, new_run_id, read_journal
 
@@ -127,6 +126,21 @@ def test_a_journal_of_another_boot_says_so(tmp_path):
     journal.path.write_text(json.dumps(entry) + "\n" + rest)
 
     assert not read_journal(journal.path).is_this_boot
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root makes what the other may not read")
+def test_a_directory_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path):
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    os.chmod(tmp_path, 0o755)
+    for parent in tmp_path.parents[:-2]:
+        os.chmod(parent, 0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(KernelLacksError, match="cannot read the state directory"):
+            list(journals(directory))
+    finally:
+        os.seteuid(0)
 
 
 def test_run_ids_differ():
