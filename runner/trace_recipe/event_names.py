@@ -147,10 +147,11 @@ def parse_event_names(text: str) -> EventNames:
 
 
 def _wrong_character(text: str, offset: int, char: str) -> EventNameError:
-    if char == "/":
-        return _wrong(offset, "'/' in an event name", f"write '{text.replace('/', ':', 1)}'")
-    if char == ".":
-        return _wrong(offset, "'.' in an event name", f"write '{text.replace('.', ':', 1)}'")
+    if char in "/.":
+        is_separator = re.fullmatch(r"\w+[/.][\w*?-]+", text) is not None
+        name = text.replace(char, ":") if is_separator else "sched:sched_switch"
+        fix = f"write {'' if is_separator else 'SYSTEM:EVENT, as in '}'{name}'"
+        return _wrong(offset, f"'{char}' in an event name", fix)
     if char.isspace():
         fix = "write one event per entry"
         return _wrong(offset, "a blank in an event name", fix)
@@ -233,10 +234,14 @@ def _expansion(text: str, found: tuple[_Chars, int], start: int) -> Expansion:
     system, colon, event = name.partition(":")
     if not colon:
         what = f"'{name}' has no system" if name else "an empty event name"
-        raise _wrong(offset, what, f"write SYSTEM:{name or 'EVENT'}, as in sched:sched_switch")
+        example = "sched:*" if re.search(r"[*?\[]", name) else "sched:sched_switch"
+        raise _wrong(offset, what, f"write SYSTEM:{name or 'EVENT'}, as in {example}")
     if ":" in event:
         at = [at for char, at in chars if char == ":"][1]
-        raise _wrong(at, "a second ':' in an event name", "write SYSTEM:EVENT")
+        fix = f"write '{':'.join(name.split(':')[:2])}'; triggers are a key of their own"
+        raise _wrong(at, "a second ':' in an event name", fix)
+    if not system and not event:
+        raise _wrong(start, "no system and no event in ':'", "write SYSTEM:EVENT")
     name_at = len(system) + 1
     if not system or not event:
         at = start if not system else min(len(text) - 1, chars[name_at - 1][1])

@@ -321,7 +321,7 @@ def _check_range(one: Comparison, field: Field, value: Number) -> _Found:
     )
     if low <= value.value <= high or is_pattern:
         return []
-    if value.value < 0 and not field.is_signed:
+    if value.value < 0 and not field.is_signed and one.operator in {"==", "!=", "&"}:
         fix = f"write {one.field} {one.operator} {hex((1 << bits) + value.value)}"
     elif field.is_signed and high < value.value < 1 << bits:
         fix = f"write {one.field} {one.operator} {value.value - (1 << bits)}"

@@ -373,8 +373,9 @@ class _Parser:
         value = kernel_int(text)
         if value is None or self._peek() == ".":
             self._at = start
+            shown = re.match(r"-?[\w.]*", self._text[start:])
             raise self._wrong(
-                f"'{text}' is not an integer",
+                f"'{shown[0] if shown else text}' is not an integer",
                 "write decimal, 0x hexadecimal or 0 octal digits, without a unit",
             )
         if len(text) > MAX_NUMBER_CHARS:

@@ -5,11 +5,12 @@ Options, clock, buffer, scope, functions, required things, and the control files
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem
 from trace_recipe.event_names import Glob
-from trace_recipe.mistakes import absent_event, denied_option, refused_file
+from trace_recipe.mistakes import absent_event, absent_option, denied_option, refused_file
 from trace_recipe.suggestions import did_you_mean, listed
 from trace_recipe.syntax_checks import SyntaxChecks
 
@@ -45,11 +46,7 @@ class KernelChecks(SyntaxChecks):
                 problem = Problem(f"no option '{option}'", fix=f"write '{name}: {value}'")
                 self.mistake(("options", option), problem, at_key=True)
                 continue
-            problem = Problem(
-                f"this kernel has no option '{option}'",
-                fix=did_you_mean(option, known, otherwise="'trace-recipe list options' shows them"),
-            )
-            self.lack(("options", option), problem, at_key=True)
+            self.lack(("options", option), absent_option(option, known), at_key=True)
 
     def check_clock_and_buffer(self) -> None:
         """Check the clock, and that the buffer can be set as asked."""
@@ -121,10 +118,15 @@ class KernelChecks(SyntaxChecks):
         requires, kernel = self.loaded.recipe.requires, self.kernel
         if requires is None:
             return
+        self.check_required_files(requires)
         for path, names in self.required_events(requires):
             for one in names.expansions:
-                if not one.among(self.events):
-                    self.lack(path, absent_event(one, self.events), one.offset)
+                if one.among(self.events):
+                    continue
+                problem = absent_event(one, self.events)
+                if "optional" in problem.fix:  # what is required is not
+                    problem = replace(problem, fix="run it on a kernel that has it")
+                self.lack(path, problem, one.offset)
         for key, what, known in (
             ("tracers", "tracer", kernel.tracers),
             ("options", "option", kernel.options),

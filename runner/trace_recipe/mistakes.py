@@ -12,13 +12,14 @@ from trace_recipe.errors import Problem
 from trace_recipe.suggestions import closest, did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from trace_recipe.event_names import Expansion
     from trace_recipe.kernel import Kernel
 
 __all__ = [
     "absent_event",
+    "absent_option",
     "denied_option",
     "denied_tracer",
     "eventless_name",
@@ -102,11 +103,13 @@ def absent_event(one: Expansion, events: Sequence[str]) -> Problem:
     """Say why an event is not among the kernel's, and which one may have been meant."""
     systems = sorted({event.partition(":")[0] for event in events})
     if not one.is_plain:
-        fix = ""
+        why = fix = ""
         if not re.search(r"[*?\[]", one.system) and one.system not in systems:
+            why = f"it has no system '{one.system}'"
             fix = did_you_mean(one.system, systems, otherwise="")
         return Problem(
             f"'{one.text}' matches no event of this kernel",
+            why=why,
             fix=fix or "write 'optional: true', or see 'trace-recipe list events'",
         )
     if one.system in _PROBE_SYSTEMS:
@@ -154,6 +157,14 @@ def eventless_name(name: str, events: Sequence[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(names[one]) for one in near)}?"
     return ""
+
+
+def absent_option(option: str, known: Iterable[str]) -> Problem:
+    """Say that the kernel lacks an option, and which one may have been meant."""
+    return Problem(
+        f"this kernel has no option '{option}'",
+        fix=did_you_mean(option, known, otherwise="'trace-recipe list options' shows them"),
+    )
 
 
 def misnamed_tracer(name: str, kernel: Kernel | None = None) -> Problem | None:

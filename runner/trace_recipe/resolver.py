@@ -16,6 +16,8 @@ from trace_recipe.filter_checks import check_filter
 from trace_recipe.kernel_checks import KernelChecks
 from trace_recipe.mistakes import (
     absent_event,
+    absent_option,
+    denied_option,
     eventless_name,
     misnamed_event,
     misnamed_tracer,
@@ -158,6 +160,7 @@ class _Resolver(KernelChecks):
             else:
                 self._take(self.parse_event(entry, path))
         tracer = self._tracer()
+        self._check_anything_left(tracer)
         counts = self._functions(tracer)
         only, not_ = self._function_texts() if tracer is not None else ((), ())
         self.check_kernel_options()
@@ -234,7 +237,7 @@ class _Resolver(KernelChecks):
                 why="no entry before it put any of these events in",
                 fix="remove it, or move it behind the entry that it corrects",
             )
-            self.mistake((*parsed.path, "event"), problem)
+            self.mistake((*parsed.path, "event"), problem, 0)
 
     def _select(self, name: str, parsed: ParsedEvent) -> None:
         chosen = self._selected.setdefault(name, _Selected(parsed.path))
@@ -263,6 +266,25 @@ class _Resolver(KernelChecks):
             return
         problem = Problem(what, fix="add an alternative that it has, or 'optional: true'")
         self.lack((*path, "any_of"), problem)
+
+    def _check_anything_left(self, tracer: ResolvedTracer | None) -> None:
+        """Note when entries with '!', or a kernel without the optional ones, leave no event."""
+        recipe = self.loaded.recipe
+        traces = tracer is not None and tracer.name != "nop"
+        if self._selected or traces or not recipe.events or self.mistakes or self.lacks:
+            return
+        if recipe.markers.model_fields_set:
+            return
+        if self.skipped:
+            what = "this kernel has none of the optional events, and nothing else is traced"
+            self.lack(("events",), Problem(what, fix="add an event that it has"))
+        else:
+            problem = Problem(
+                "no event is left to trace",
+                why="entries with '!' take out everything that those before them put in",
+                fix="take fewer events out",
+            )
+            self.mistake(("events",), problem)
 
     def _check_misnamed(self, every: Sequence[ParsedEvent | None]) -> None:
         """Note names that no kernel has, in alternatives that need not be taken here."""
@@ -340,7 +362,11 @@ class _Resolver(KernelChecks):
             else:
                 names = listed(event.event for event in alternative.events)
                 reasons.append(f"not every event of {names}")
-        problem = Problem("this kernel has none of the alternatives", why="; ".join(reasons))
+        problem = Problem(
+            "this kernel has none of the alternatives",
+            why="; ".join(reasons),
+            fix="add an alternative that it has, or use another kernel",
+        )
         self.lack(("tracer", "any_of"), problem)
         return None
 
@@ -388,6 +414,11 @@ class _Resolver(KernelChecks):
             problem_or_none = self.file_problem(file, f"'{key}'") if is_asked else None
             if problem_or_none is not None:
                 found.append(self.placed((*path, key), problem_or_none, None))
+        for option, value in tracer.options.items():
+            if option in self.kernel.options or denied_option(option, value=value) is not None:
+                continue
+            problem = absent_option(option, self.kernel.options)
+            found.append(self.placed((*path, "options", option), problem, None, at_key=True))
         for key in ("graph_functions", "graph_notrace"):
             for index, pattern in enumerate(getattr(tracer, key)):
                 absent = self.absent_function(pattern, None)

@@ -5,6 +5,7 @@ Event names, filters, triggers, function patterns and settings that exclude each
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,7 @@ class SyntaxChecks:
         self.check_options(recipe.options, ("options",))
         if recipe.requires is not None:
             self.required_events(recipe.requires)
+            self.check_required_files(recipe.requires)
 
     def _every_event(self) -> Iterable[ParsedEvent | None]:
         recipe = self.loaded.recipe
@@ -195,7 +197,7 @@ class SyntaxChecks:
             except TriggerSyntaxError as error:
                 self._trigger_mistake(trigger, at, error)
         for index, problem in check_trigger_set([one.spec for one in parsed]):
-            self.mistake(parsed[index].path, problem)
+            self.mistake(parsed[index].path, problem, 0)
         return tuple(parsed)
 
     def _trigger_mistake(self, trigger: Trigger, path: Path, error: TriggerSyntaxError) -> None:
@@ -250,9 +252,10 @@ class SyntaxChecks:
         recipe = self.loaded.recipe
         if recipe.functions is None:
             return
-        given = [tracer for tracer, _ in tracers(recipe.tracer)]
-        if given and not any(one.name in _FUNCTION_TRACERS for one in given):
-            what = f"functions with the tracer '{given[0].name}', which traces no functions"
+        given = [tracer.name for tracer, _ in tracers(recipe.tracer)]
+        is_known = not any(denied_tracer(name) or misnamed_tracer(name) for name in given)
+        if given and is_known and not any(name in _FUNCTION_TRACERS for name in given):
+            what = f"functions with the tracer '{given[0]}', which traces no functions"
             fix = "write 'tracer: function' or 'tracer: function_graph', or remove 'functions'"
             self.mistake(("functions",), Problem(what, fix=fix))
         for key, patterns in (("only", recipe.functions.only), ("not", recipe.functions.not_)):
@@ -271,10 +274,27 @@ class SyntaxChecks:
         for index, text in enumerate(requires.events):
             path: Path = ("requires", "events", index)
             try:
-                parsed.append((path, parse_event_names(text)))
+                names = parse_event_names(text)
             except EventNameError as error:
                 self.mistake(path, error.problem, error.offset)
+                continue
+            if names.is_negated:
+                problem = Problem("a required event with '!'", fix=f"write '{text[1:]}'")
+                self.mistake(path, problem, 0)
+            else:
+                parsed.append((path, names))
         return parsed
+
+    def check_required_files(self, requires: Requires) -> None:
+        """Check that required files are names in the tracing directory, and no paths."""
+        for index, name in enumerate(requires.files):
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+                problem = Problem(
+                    f"'{name}' is not the name of a control file",
+                    why="it is one in the tracing directory itself: letters, digits and '_'",
+                    fix="write it as in 'set_event_notrace_pid'",
+                )
+                self.mistake(("requires", "files", index), problem, 0)
 
     def check_options(self, options: Mapping[str, bool], path: Path) -> None:
         """Check for options that recipes may not set."""

@@ -148,7 +148,7 @@ def missing_for_trigger(spec: TriggerSpec, kernel: Kernel) -> list[tuple[int, Pr
         problem = Problem(
             f"this kernel has no trigger '{spec.name}'",
             why=f"it has {listed(kernel.triggers)}" if kernel.triggers else "it has no triggers",
-            fix="make the event optional, or leave the trigger out",
+            fix="leave the trigger out, or give an alternative with 'any_of'",
         )
         found.append((0, problem))
     if spec.target is not None and not kernel.has_event(spec.target):
@@ -169,9 +169,10 @@ def check_trigger_set(specs: Sequence[TriggerSpec]) -> list[tuple[int, Problem]]
     for index, spec in enumerate(specs):
         earlier = seen.setdefault(spec.exclusive_key, spec)
         if earlier is not spec:
+            of = "of " if " and " in spec.exclusive_key else ""
             problem = Problem(
                 f"a second trigger '{render_trigger(spec)}' on the same event",
-                why=f"the kernel takes one of {spec.exclusive_key} per event,"
+                why=f"the kernel takes one {of}{spec.exclusive_key} per event,"
                 f" and '{render_trigger(earlier)}' stands there",
                 fix="keep one of the two",
             )
@@ -233,11 +234,11 @@ def _wrong_form(text: str) -> TriggerSyntaxError:
     offset = text.find(" ") if text.strip() == text else 0
     if re.fullmatch(r"\S+ +if\s*", text):
         return _wrong(len(text.rstrip()), "'if' without a filter", "add the filter, or remove 'if'")
-    return _wrong(
-        offset + 1 if offset else 0,
-        "this is not a trigger",
-        "write NAME, NAME:COUNT or NAME:COUNT if FILTER",
-    )
+    name, _, rest = text.partition(" ")
+    fix = "write NAME, NAME:COUNT or NAME:COUNT if FILTER"
+    if name.partition(":")[0] in TRIGGER_NAMES and rest.strip():
+        fix = f"write '{name} if {rest.strip()}'"
+    return _wrong(offset + 1 if offset else 0, "this is not a trigger", fix)
 
 
 def _stem(spec: TriggerSpec) -> str:

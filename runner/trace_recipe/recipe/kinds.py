@@ -249,7 +249,7 @@ def _as_identifier(text: str) -> str:
 
 
 def _as_name(text: str) -> str:
-    found = re.search(r"[A-Za-z0-9_.:-]+", text)
+    found = re.search(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*", text)
     return f"write '{found[0][:100]}'" if found else "write the name alone"
 
 

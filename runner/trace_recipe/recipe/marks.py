@@ -155,11 +155,12 @@ def decode_text(file: str, data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         good = Source.of(file, data[: error.start].decode())
+        guess = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "ISO-8859-1"
         raise RecipeError(
             Problem(
                 f"the byte 0x{data[error.start]:02x} is not UTF-8 text",
                 "a recipe is UTF-8",
-                f"convert it: iconv -t UTF-8 {file}",
+                f"convert it, as in: iconv -f {guess} -t UTF-8 {file}",
                 place=good.place(len(good.text)),
             )
         ) from error
@@ -441,22 +442,14 @@ def _word_at(text: str, index: int) -> str:
 
 
 def _not_text_problem(source: Source) -> Problem | None:
-    """Refuse other files than UTF-8 text once, not once for each of their characters."""
-    bad = re.search("[\udc80-\udcff]", source.text)  # bytes kept by errors="surrogateescape"
-    if source.text.count("\0") >= _NULS_OF_BINARY:
-        return Problem(
-            "this is not a text file",
-            f"it has a NUL character in line {source.place(source.text.index(chr(0))).line}",
-            f"is it the right file? UTF-16 can be converted: iconv -f UTF-16 {source.file}",
-            place=Place(source.file, 1, 1),
-        )
-    if bad is None:
+    """Refuse a binary file once, not once for each of its characters."""
+    if source.text.count("\0") < _NULS_OF_BINARY:
         return None
     return Problem(
-        f"the byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8 text",
-        "a recipe is UTF-8",
-        f"convert it, as in: iconv -f ISO-8859-1 -t UTF-8 {source.file}",
-        place=source.place(bad.start()),
+        "this is not a text file",
+        f"it has NUL characters from line {source.place(source.text.index(chr(0))).line} on",
+        "is it the right file?",
+        place=Place(source.file, 1, 1),
     )
 
 
