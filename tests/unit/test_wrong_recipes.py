@@ -61,7 +61,7 @@ def answer(monkeypatch, capsys):
 
 def problems_of(message):
     """Return the lines of each problem of a message, the state line left out."""
-    blocks = []
+    blocks: list[list[str]] = []
     for line in message.splitlines():
         if PROBLEM.match(line):
             blocks.append([])
@@ -133,7 +133,7 @@ def test_the_caret_stands_below_the_line_and_column_that_are_named(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_problems_stand_in_file_order(name):
-    positions = {}
+    positions: dict[str, list[tuple[int, int]]] = {}
     for block in problems_of((WRONG / f"{name}.expected").read_text()):
         heading = heading_of(block)
         if heading["file"] not in (None, "--set"):
