@@ -1,6 +1,6 @@
 """Provoke what the shipped recipes look for; each runs in its own process, by name.
 
-    python -m tests.provoke mounts
+python -m tests.provoke mounts
 """
 
 import ctypes

@@ -33,9 +33,7 @@ def _code_strings(path: Path) -> list[str]:
 
 
 def test_only_one_module_knows_where_tracefs_is():
-    found = {
-        _name(path) for path in MODULES if "/sys/kernel/tracing" in _code_strings(path)
-    }
+    found = {_name(path) for path in MODULES if "/sys/kernel/tracing" in _code_strings(path)}
 
     assert found == {"tracefs.py"}
 

@@ -204,22 +204,29 @@ class Conductor:
 
     def _open_outputs(self, stack: contextlib.ExitStack) -> list[tuple[str, _Opened]]:
         opened: list[tuple[str, _Opened]] = []
-        for output in self.recipe.outputs:
-            spec = output.spec
-            options = spec.model_dump(exclude={"path"})
-            if spec.path == "-":
-                opened.append(("-", _Opened(output.sink, options, None)))
-                continue
-            path = Path(spec.path)
-            if options.get("layout") == "per-event":
-                folder = open_output_folder(path, self.invoker)
-                stack.callback(folder.drop)
-                opened.append((spec.path, _Opened(output.sink, options, folder)))
-                continue
-            file = open_output_file(path, self.invoker)
-            stack.callback(file.drop)
-            opened.append((spec.path, _Opened(output.sink, options, file)))
+        for number, output in enumerate(self.recipe.outputs):
+            options = output.spec.model_dump(exclude={"path"})
+            try:
+                file = self._open_output(Path(output.spec.path), options)
+            except OutputError as error:
+                path = ("outputs", number)
+                place = self.resolved.loaded.marks.place(path)
+                raise OutputError(
+                    *(problem.at(place, f"outputs[{number}]") for problem in error.problems)
+                ) from error
+            if file is not None:
+                stack.callback(file.drop)
+            opened.append((output.spec.path, _Opened(output.sink, options, file)))
         return opened
+
+    def _open_output(
+        self, path: Path, options: Mapping[str, object]
+    ) -> OutputFile | OutputFolder | None:
+        if str(path) == "-":
+            return None
+        if options.get("layout") == "per-event":
+            return open_output_folder(path, self.invoker)
+        return open_output_file(path, self.invoker)
 
     def _make_work_directory(self, stack: contextlib.ExitStack) -> _Work:
         path = self.recording

@@ -505,7 +505,7 @@ def _function_name(line: str) -> str:
 
 
 def _uncounted(line: str) -> str:
-    return _COUNT.sub("", line) if _is_command(line) else line
+    return _count_dropped(line) if _is_command(line) else line
 
 
 def _command_text(line: str) -> str:
@@ -534,7 +534,7 @@ def _function_removals(removed: Iterable[str], found: Iterable[str]) -> tuple[Wr
 # -- triggers -------------------------------------------------------------------------------------
 
 _COUNT = re.compile(r":(?:unlimited|count=(-?\d+))(?= if |$)")
-_PLAIN_COUNT = re.compile(r":\d+(?= if |$)")
+_ANY_COUNT = re.compile(r":(?:unlimited|(?:count=)?-?\d+)(?= if |$)")
 _HIST_STATE = re.compile(r" \[(active|paused)\]$")
 _TRIGGER_LINE = re.compile(
     r"(?:traceon|traceoff|snapshot|stacktrace|(?:enable|disable)_(?:event|hist)|hist)(?:[: ]|$)"
@@ -547,9 +547,12 @@ def _trigger_lines(text: str) -> list[str]:
 
 def _trigger_key(line: str) -> str:
     """Return what identifies a trigger: without the count that runs down and the hist's state."""
-    if line.startswith("hist:"):
-        return _HIST_STATE.sub("", line)
-    return _PLAIN_COUNT.sub("", _COUNT.sub("", line))
+    return _HIST_STATE.sub("", line) if line.startswith("hist:") else _count_dropped(line)
+
+
+def _count_dropped(line: str) -> str:
+    """Return a command that says only whether it is counted; takes the written form too."""
+    return _ANY_COUNT.sub(lambda match: "" if match[0] == ":unlimited" else ":#", line)
 
 
 def _trigger_text(line: str) -> str:

@@ -62,8 +62,12 @@ def _wait_for_instance(name: str, running: subprocess.Popen[str] | None = None) 
 
 
 def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouched):
-    path = recipe(SCHED.replace("[{text: out.txt}]", "[{text: o.txt}, {jsonl: o.jsonl}, "
-                                "{csv: o.csv}, {trace-dat: o.dat}]"))
+    path = recipe(
+        SCHED.replace(
+            "[{text: out.txt}]",
+            "[{text: o.txt}, {jsonl: o.jsonl}, {csv: o.csv}, {trace-dat: o.dat}]",
+        )
+    )
 
     done = cli("run", str(path))
 
@@ -71,7 +75,8 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
     assert "(duration)" in done.stderr
     lines = [json.loads(line) for line in (cli.directory / "o.jsonl").read_text().splitlines()]
     texts = [
-        line for line in (cli.directory / "o.txt").read_text().splitlines()
+        line
+        for line in (cli.directory / "o.txt").read_text().splitlines()
         if line and not line.startswith("#")
     ]
     rows = (cli.directory / "o.csv").read_text().splitlines()[1:]
@@ -113,9 +118,7 @@ def test_a_command_is_traced_alone_and_its_end_ends_the_run(cli, recipe, untouch
     assert names == ["/bin/sh", "/bin/true", "/bin/true"]
 
 
-def test_a_command_that_does_not_exist_is_explained_and_everything_restored(
-    cli, recipe, untouched
-):
+def test_a_command_that_does_not_exist_is_explained_and_everything_restored(cli, recipe, untouched):
     path = recipe(
         "recipe: v1\nname: cmd\nevents: ['sched:sched_switch']\n"
         "run: {command: [/no/such/program]}\noutputs: [{jsonl: o.jsonl}]\n"
@@ -249,7 +252,7 @@ def _mess_up(instance: Path) -> None:
         os.write(fd, text.encode())
         os.close(fd)
 
-    write("events/sched/sched_switch/filter", "prev_prio > 10 && next_comm != \"bash\"")
+    write("events/sched/sched_switch/filter", 'prev_prio > 10 && next_comm != "bash"')
     write("events/sched/sched_switch/enable", "1")
     write("events/sched/sched_waking/trigger", "traceoff:5 if prio == 3")
     write("events/sched/sched_waking/filter", "prio < 200")
@@ -308,8 +311,9 @@ def test_lost_events_are_told_and_can_fail_the_run(cli, recipe, untouched):
 
 def test_stop_after_events_and_after_bytes(cli, recipe, untouched):
     by_events = recipe(SCHED.replace("duration: 300ms", "stop: {events: 50}"), "a.yaml")
-    by_bytes = recipe(SCHED.replace("duration: 300ms", "stop: {bytes: 4K}\nbuffer: {watermark: 0}"),
-                      "b.yaml")
+    by_bytes = recipe(
+        SCHED.replace("duration: 300ms", "stop: {bytes: 4K}\nbuffer: {watermark: 0}"), "b.yaml"
+    )
 
     assert "50 events recorded" in cli("run", str(by_events)).stderr
     assert "4096 bytes recorded" in cli("run", str(by_bytes)).stderr

@@ -80,6 +80,8 @@ def test_readings_that_mean_the_same_state_need_no_write(path, a, b):
         ("set_ftrace_filter", "a\na\n", "a\n"),
         ("set_ftrace_filter", ALL_FUNCTIONS, "a\n"),
         ("events/a/b/trigger", "traceoff:unlimited\n", "traceoff:unlimited if x == 1\n"),
+        ("events/a/b/trigger", "traceoff:unlimited\n", "traceoff:count=3\n"),
+        ("set_ftrace_filter", "a:traceoff:unlimited\n", "a:traceoff:count=3\n"),
         ("events/a/b/filter", "x == 1\n", "x == 2\n"),
     ],
 )

@@ -96,7 +96,7 @@ def said(print_fmt, **row):
         ("REC->args[REC->b]", {"args": [1, 2], "b": 200}, "0"),
         ("*(u32 *)__get_dynamic_array(words)", {"words": [7, 8]}, "7"),
         ("((u32 *)__get_dynamic_array(words))[1]", {"words": [7, 8]}, "8"),
-        ("((u32 *)__get_dynamic_array(words))[2]", {"words": [7, 8]}, "0"),
+        ("((u32 *)__get_dynamic_array(words))[2]", {"words": [7, 8], "cpus": [9]}, "0"),
         ("__get_dynamic_array_len(words)", {"words": [7, 8]}, "8"),
         ("__builtin_expect(!!(REC->u), 0)", {"u": 5}, "1"),
         ("__builtin_constant_p(1) ? 1 : REC->u", {"u": 5}, "5"),

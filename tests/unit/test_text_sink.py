@@ -4,6 +4,7 @@ import io
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,8 +257,10 @@ def test_with_names_known_flags_and_errors_are_named():
     ]
     lines = [line.partition(": ")[2] for line in body(recording(), batch(records), names=True)]
     assert lines == [
-        "sys_openat(dfd: 0xffffff9c (AT_FDCWD), filename: 1, "
-        "flags: 0x80041 (O_WRONLY|O_CREAT|O_CLOEXEC), mode: 0x1a4 (0644))",
+        (
+            "sys_openat(dfd: 0xffffff9c (AT_FDCWD), filename: 1, "
+            "flags: 0x80041 (O_WRONLY|O_CREAT|O_CLOEXEC), mode: 0x1a4 (0644))"
+        ),
         "sys_openat -> 0xfffffffffffffffe (ENOENT)",
         "sys_openat -> 0x3",
     ]
@@ -352,7 +355,12 @@ def test_function_graph_follows_the_tracers_options():
 
 def test_function_graph_waits_for_each_cpu_by_itself():
     data = recording(ENTRY, EXIT, tracer="function_graph")
-    steps = [("call", 0, 0, {}), ("call", 0x100, 0, {}), ("back", 0, 0, {}), ("back", 0x100, 0, {})]
+    steps: list[Any] = [
+        ("call", 0, 0, {}),
+        ("call", 0x100, 0, {}),
+        ("back", 0, 0, {}),
+        ("back", 0x100, 0, {}),
+    ]
     assert body(data, batch(graph_records(*steps))) == [
         " 0)   1.000 us    |  vfs_read();",
         " 1)   1.000 us    |  rw_verify_area();",

@@ -12,7 +12,7 @@ import typer
 from trace_recipe.catalogue import load_catalogue
 from trace_recipe.cli.completions import complete_recipe
 from trace_recipe.cli.messages import say
-from trace_recipe.errors import KernelLacksError, Problem, TracefsError
+from trace_recipe.errors import KernelLacksError, Problem, RecipeError, TracefsError
 from trace_recipe.journal import STATE_DIRECTORY
 from trace_recipe.prober import probe_kernel
 from trace_recipe.tracefs import Tracefs, find_mount, mount_tracefs
@@ -95,12 +95,19 @@ def kernel_named(name: str, recipe: Recipe | None = None) -> Kernel:
 
 
 def overrides_of(words: list[str] | None) -> dict[str, str]:
-    """Parse `--set name=value`; raises typer.BadParameter."""
+    """Parse `--set name=value`; raises RecipeError."""
     found = {}
     for word in words or []:
         name, separator, value = word.partition("=")
         if not separator or not name:
-            raise typer.BadParameter(f"{word!r} is not NAME=VALUE", param_hint="--set")
+            raise RecipeError(
+                Problem(
+                    f"'{word}' is not NAME=VALUE",
+                    why="a parameter is set by its name and a value",
+                    fix="write it as: --set duration=10s",
+                    key="--set",
+                )
+            )
         found[name] = value
     return found
 
