@@ -25,6 +25,7 @@ __all__ = ["TRACEFS", "assert_equal_text", "kernel_lines", "put", "rendered_line
 TRACEFS = Path("/sys/kernel/tracing")
 # Before Linux 6.18 the arguments of system calls were in hex without 0x; the newer form is ours.
 SYSTEM_CALL_PREFIX = re.compile(r"(?<=: )0x(?=[0-9a-f]+[,)])")
+LOST_STRING = re.compile(r"(comm|dev)= |bdi :|gfp_flags=$")  # by Linux 6.1 without hash-ptr
 POINTER = re.compile(r"\b[0-9a-f]{16}\b")  # hashed by the kernel
 
 
@@ -113,7 +114,7 @@ def assert_equal_text(
     """
     kernel = kernel_lines(directory)
     patterns = [*unknowable, SYSTEM_CALL_PREFIX]
-    if any("comm= " in line for line in kernel):  # Linux 6.1 loses strings without hash-ptr
+    if any(LOST_STRING.search(line) for line in kernel):
         put(directory / "options/hash-ptr", 1)
         kernel = kernel_lines(directory)
         patterns.append(POINTER)

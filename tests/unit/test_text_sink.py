@@ -391,3 +391,51 @@ def test_a_printer_keeps_label_and_text_apart():
     printer = compile_format(event, PrintContext())
     (columns,) = batch([(event, payload(event, irq=9, name=b"acpi\0"))])
     assert (printer.label, printer.render(columns)) == ("irq_handler_entry: ", ["irq=9 name=acpi"])
+
+
+def test_times_are_rounded_to_the_nearest_microsecond():
+    event = event_format("syscalls:sys_exit_mount")
+    events = batch([(event, payload(event))])
+    for ahead, shown in ((395, "3043.863582: "), (396, "3043.863583: ")):
+        columns = tuple(
+            replace(one, timestamp_ns=one.timestamp_ns + np.uint64(ahead)) for one in events.columns
+        )
+        assert shown in body(recording(), replace(events, columns=columns))[0]
+
+
+def test_arguments_below_ten_are_decimal():
+    assert said("syscalls:sys_enter_openat", dfd=9, filename=10) == (
+        "sys_openat(dfd: 9, filename: 0xa, flags: 0, mode: 0)"
+    )
+
+
+def graph_lines(*steps):
+    data = recording(ENTRY, EXIT, tracer="function_graph")
+    return body(data, on_one_cpu(batch(graph_records(*steps))))
+
+
+def test_a_call_is_a_leaf_only_with_its_own_return_right_behind_it():
+    other_task = graph_lines(("call", 0, 0, {}), ("back", 0, 0, {"common_pid": 5}))
+    assert other_task[0] == " 0)               |  vfs_read() {"
+    other_function = graph_lines(("call", 0, 0, {}), ("back", 0x100, 0, {}))
+    assert other_function == [
+        " 0)               |  vfs_read() {",
+        " 0)   1.000 us    |  } /* rw_verify_area */",
+    ]
+
+
+def test_comments_stand_at_the_depth_of_the_last_bracket():
+    lines = graph_lines(
+        ("call", 0, 2, {}), ("irq", 0, 0, {}), ("back", 0, 2, {}), ("irq", 0, 0, {}),
+        ("call", 0, 4, {}), ("back", 0, 4, {}), ("irq", 0, 0, {}),
+    )  # fmt: skip
+    comments = [line for line in lines if "/* irq" in line]
+    assert [line.index("/*") - comments[0].index("|") - 3 for line in comments] == [6, 4, 8]
+
+
+def test_a_duration_gets_its_mark_above_the_limit():
+    lines = graph_lines(
+        ("call", 0, 0, {}), ("back", 0, 0, {"ns": 10_000}),
+        ("call", 0, 0, {}), ("back", 0, 0, {"ns": 10_001}),
+    )  # fmt: skip
+    assert [line[4] for line in lines] == [" ", "+"]
