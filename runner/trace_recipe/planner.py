@@ -96,11 +96,12 @@ class _Planner:
             self.set("trace_clock", recipe.clock, path=("clock",))
         self._options()
         self._scope()
-        self._events()
+        self._filters()
         self._tracer()
         for event in self.resolved.events:
             self.set(f"{_event_directory(event.name)}/enable", "1", path=event.path)
         self.set("tracing_on", "1", path=(), starts=True, also=self._expanded())
+        self._triggers()
         if self.problems:
             raise KernelLacksError(*self.problems)
         self._say_what_is_shared()
@@ -139,6 +140,8 @@ class _Planner:
         if self._refuses(name, key, path):
             return
         is_private = self.kind != "top" and not shared
+        if shared and file != name:
+            also = (*also, name)  # one word per tracer: the top level shows it too, up to 6.18
         self.steps.append(
             SetFile(
                 file=file,
@@ -275,11 +278,15 @@ class _Planner:
         text = "".join(f"{pattern}\n" for pattern in patterns)
         self.set(name, " ".join(patterns), text=text, truncate=True, path=path)
 
-    def _events(self) -> None:
+    def _filters(self) -> None:
         for event in self.resolved.events:
-            directory = _event_directory(event.name)
             if event.filter is not None:
-                self.set(f"{directory}/filter", event.filter, path=(*event.path, "filter"))
+                path = event.filter_path or event.path
+                self.set(f"{_event_directory(event.name)}/filter", event.filter, path=path)
+
+    def _triggers(self) -> None:
+        # After tracing_on: a trigger fires as soon as it is written, on events that are not
+        # recorded yet, and would use up its count (or turn tracing on too early).
         for event in self.resolved.events:
             directory = _event_directory(event.name)
             for number, trigger in enumerate(event.triggers):
@@ -291,8 +298,9 @@ class _Planner:
                     f"{directory}/trigger",
                     read_form(spec),
                     text=trigger,
-                    path=(*event.path, "triggers", number),
+                    path=event.trigger_paths[number],
                     also=also,
+                    starts=True,
                 )
 
     def _tracer(self) -> None:

@@ -309,6 +309,20 @@ def test_lost_events_are_told_and_can_fail_the_run(cli, recipe, untouched):
     assert len(gaps) > 0
 
 
+def test_a_counted_trigger_keeps_its_count_for_the_recording(cli, recipe, untouched):
+    path = recipe(
+        SCHED.replace(
+            '["sched:sched_switch", "sched:sched_waking"]',
+            "[{event: 'sched:sched_switch', triggers: ['stacktrace:3']}]",
+        )
+    )
+
+    done = cli("run", str(path))
+
+    assert done.returncode == 0, done.stderr
+    assert (cli.directory / "out.txt").read_text().count("<stack trace>") == 3
+
+
 def test_stop_after_events_and_after_bytes(cli, recipe, untouched):
     by_events = recipe(SCHED.replace("duration: 300ms", "stop: {events: 50}"), "a.yaml")
     by_bytes = recipe(

@@ -15,7 +15,7 @@ recipe: v1
 name: graph
 {instance}
 tracer: {{name: function_graph, graph_functions: [{root}], options: {{funcgraph-proc: true}}}}
-run: {{command: [/bin/cat, /proc/version]}}
+run: {{command: [/bin/dd, if=/proc/version, of=/dev/null]}}
 outputs: [{{text: graph.txt}}]
 """
 FUNCTION = """
@@ -24,7 +24,7 @@ name: functions
 tracer: function
 functions: {only: [vfs_read, vfs_write], not: [vfs_write]}
 scope: {pids: [command], follow: true}
-run: {command: [/bin/cat, /proc/version]}
+run: {command: [/bin/dd, if=/proc/version, of=/dev/null]}
 outputs: [{text: functions.txt}, {jsonl: functions.jsonl}, {trace-dat: functions.dat}]
 """
 IRQSOFF = """
@@ -40,9 +40,9 @@ recipe: v1
 name: counted
 events:
   - event: sched:sched_switch
-    filter: prev_comm == "cat" || next_comm == "cat"
+    filter: prev_comm == "sleep" || next_comm == "sleep"
     triggers: ["stacktrace:2 if next_prio > 0"]
-run: {command: [/bin/cat, /proc/version]}
+run: {command: [/bin/sleep, "0.2"]}
 outputs: [{text: counted.txt}]
 """
 
@@ -129,11 +129,11 @@ def test_a_filter_and_a_counted_trigger_do_what_they_say(cli, recipe, unchanged)
     assert text.count("<stack trace>") == 2
     switches = [line for line in text.splitlines() if " sched_switch: " in line]
     assert len(switches) >= 2
-    assert all("cat" in line for line in switches)
+    assert all("sleep" in line for line in switches)
 
 
 def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged):
-    text = FUNCTION.replace("[/bin/cat, /proc/version]", "[/bin/sleep, '30']")
+    text = FUNCTION.replace("[/bin/dd, if=/proc/version, of=/dev/null]", "[/bin/sleep, '30']")
     running = cli.start("run", str(recipe(text)))
     ends_at = time.monotonic() + 60
     while time.monotonic() < ends_at:
