@@ -19,8 +19,10 @@ from trace_recipe.errors import (
     RestoreError,
     State,
     TracefsError,
+    TraceRecipeError,
+    errno_text,
 )
-from trace_recipe.journal import Journal, JournalState, read_journal
+from trace_recipe.journal import Journal, JournalState, journals, read_journal
 from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
 
@@ -33,6 +35,13 @@ __all__ = ["Session", "apply", "restore"]
 
 _REMOVE_TRIES = 40
 _REMOVE_WAIT_S = 0.05
+# The options by which the kernel adds the children of listed tasks to a list of pids.
+_FORKS = {
+    "set_event_pid": "event-fork",
+    "set_event_notrace_pid": "event-fork",
+    "set_ftrace_pid": "function-fork",
+    "set_ftrace_notrace_pid": "function-fork",
+}
 
 
 @dataclass(slots=True)
@@ -43,6 +52,10 @@ class Session:
     tracefs: Tracefs
     journal: Journal
     bindings: Mapping[str, Sequence[int]]
+    readings: dict[str, str]
+    """What each file outside our own instance read last, before or after our write."""
+    receipt: Receipt | None = None
+    """What the last `restore` found, also when it raised."""
 
     @property
     def instance(self) -> Tracefs:
@@ -75,7 +88,8 @@ class Session:
                     fix="look for instances and events of this run by hand",
                 )
             )
-        return restore(state, self.tracefs, self.journal)
+        self.receipt = _put_back(state, self.tracefs, self.journal)
+        return _settled(self.receipt, state, self.journal)
 
     def _run(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -83,23 +97,33 @@ class Session:
                 self._step(step)
             except TracefsError as error:
                 raise self._failed(step, error) from error
+            except OSError as error:  # the journal, before the write that it was to describe
+                self.restore()
+                raise _journal_failed(self.journal, error) from error
 
     def _step(self, step: Step) -> None:
         match step:
             case MakeInstance():
                 self.journal.making()
-                self.tracefs.make_instance(step.name)
+                try:
+                    self.tracefs.make_instance(step.name)
+                except TracefsError:
+                    self.journal.not_made()
+                    raise
                 self.journal.made(self.tracefs.identity(step.file))
             case SetFile():
                 if self._is_set(step):
                     return
-                for file in (step.file, *step.also):
+                # A side file that somebody else changed since the pre-image is theirs already.
+                files = (step.file, *(file for file in step.also if self._is_as_left(file)))
+                for file in files:
                     self.journal.intend(file)
                 text = self._bound(step.text)
                 self.tracefs.write(step.file, text, truncate=step.truncate)
-                for file in (step.file, *step.also):
+                for file in files:
                     if self.tracefs.exists(file):
-                        self.journal.applied(file, self.tracefs.read(file))
+                        self.readings[file] = self.tracefs.read(file)
+                        self.journal.applied(file, self.readings[file])
             case _:
                 assert_never(step)
 
@@ -108,6 +132,12 @@ class Session:
         if step.truncate or step.name.endswith("/trigger"):
             return False
         return control_file(step.name).same(self.tracefs.read(step.file), f"{step.after}\n")
+
+    def _is_as_left(self, file: str) -> bool:
+        known = self.readings.get(file)
+        if known is None or not self.tracefs.exists(file):
+            return True
+        return control_file(_name(file)).same(self.tracefs.read(file), known)
 
     def _bound(self, text: str) -> str:
         for name, values in self.bindings.items():
@@ -139,9 +169,11 @@ def apply(
     """Do everything in the plan but the start, with the way back on disk first.
 
     `bindings` gives the pids for the placeholders of a plan. Raises KernelLacksError when nothing
-    could be begun, ApplyError when a step was refused (all undone), RestoreError when the undoing
-    failed too.
+    could be begun, InstanceBusyError when another run has not put back what this one would change,
+    ApplyError when a step was refused (all undone), RestoreError when the undoing failed too.
     """
+    claims = _claims(plan)
+    _refuse_claimed(claims, state_directory, run_id)
     state = _pre_image(plan, tracefs)
     inode = None
     if plan.instance and not plan.makes_instance:
@@ -156,9 +188,21 @@ def apply(
         makes_instance=plan.makes_instance,
         inode=inode,
         before=state,
+        claims=claims,
     )
-    session = Session(plan, tracefs, journal, bindings)
-    session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
+    try:
+        _refuse_claimed(claims, state_directory, run_id)  # one that began in the meantime
+    except BaseException:
+        journal.discard()
+        raise
+    session = Session(plan, tracefs, journal, bindings, dict(state))
+    try:
+        session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
+    except TraceRecipeError:
+        raise
+    except BaseException:
+        session.restore()
+        raise
     return session
 
 
@@ -168,6 +212,18 @@ def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
     Found as we left it: the old value returns. Found otherwise: somebody else's, left alone.
     Raises RestoreError when something of ours stays; the journal then stays too.
     """
+    return _settled(_put_back(state, tracefs, journal), state, journal)
+
+
+def _settled(receipt: Receipt, state: JournalState, journal: Journal) -> Receipt:
+    if not receipt.is_clean:
+        journal.close()
+        raise _left(receipt, state)
+    journal.discard()
+    return receipt
+
+
+def _put_back(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
     lines: list[ReceiptLine] = []
     own_prefix = f"instances/{state.instance}/"
     if state.makes_instance:
@@ -190,12 +246,7 @@ def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
     for file in touched:
         _quiet(state, tracefs, journal, file, found[file])
     lines += [_restore_file(state, tracefs, journal, file, found[file]) for file in touched]
-    receipt = Receipt(state.run_id, tuple(lines))
-    if not receipt.is_clean:
-        journal.close()
-        raise _left(receipt, state)
-    journal.discard()
-    return receipt
+    return Receipt(state.run_id, tuple(lines))
 
 
 def _restore_file(
@@ -212,9 +263,10 @@ def _restore_file(
         return _unreadable(file, before, found)
     applied = state.applied.get(file)
     # Without an `applied` line our write was cut short, with a `restoring` line an earlier restore
-    # was; and a trigger may flip tracing_on.
+    # was; a trigger may flip tracing_on; and the kernel adds the children of pids that we put in.
     is_ours = (
         applied is None
+        or _grows(state, file)
         or file in state.restoring
         or rules.same(found, applied)
         or rules.name == "tracing_on"
@@ -244,6 +296,13 @@ def _restore_file(
         reason = "others added or removed entries; ours are gone"
         return ReceiptLine(file, Outcome.FOREIGN, before, now, reason)
     return ReceiptLine(file, Outcome.LEFT, before, now, "reads differently after the write")
+
+
+def _grows(state: JournalState, file: str) -> bool:
+    """Whether the kernel itself adds to the pids in this file, by an option that we switched."""
+    name = _name(file)
+    option = _FORKS.get(name)
+    return option is not None and f"{file.removesuffix(name)}options/{option}" in state.intended
 
 
 def _reading(tracefs: Tracefs, file: str) -> str | TracefsError:
@@ -329,6 +388,53 @@ def _holders(directory: str) -> str:
         if any(link.startswith(f"{directory}/") for link in links):
             found[f"{name} (pid {process.name})"] = None
     return f"; held open by {', '.join(found)}" if found else ""
+
+
+def _claims(plan: Plan) -> tuple[str, ...]:
+    """Return what only one run at a time may change: its instance and files outside of its own."""
+    own = plan.prefix if plan.makes_instance else None
+    claims = [f"instances/{plan.instance}"] if plan.instance else []
+    for step in plan.steps:
+        if isinstance(step, SetFile):
+            # The top level's buffer_size_kb, which the start of any run expands, is nobody's.
+            also = () if step.name == "tracing_on" else step.also
+            claims += [file for file in (step.file, *also) if not (own and file.startswith(own))]
+    return tuple(dict.fromkeys(claims))
+
+
+def _refuse_claimed(claims: Sequence[str], state_directory: Path, run_id: str) -> None:
+    for other in journals(state_directory):
+        shared = [file for file in claims if file in other.claims]
+        if not shared or other.run_id == run_id or not other.is_this_boot:
+            continue
+        what = f"'{shared[0]}'" + (f" and {len(shared) - 1} more" if len(shared) > 1 else "")
+        if other.is_live:
+            raise InstanceBusyError(
+                Problem(
+                    f"{what} is in use by run {other.run_id} of '{other.recipe}'",
+                    why="two runs that change the same file could not both put it back",
+                    fix=f"wait for it, end it with `trace-recipe restore {other.run_id}`, or use a"
+                    " private instance",
+                )
+            )
+        raise InstanceBusyError(
+            Problem(
+                f"{what} is still as run {other.run_id} of '{other.recipe}' left it",
+                why="that run was killed; what it changed would be taken for the state to restore",
+                fix=f"put it back first: trace-recipe recover {other.run_id}",
+            )
+        )
+
+
+def _journal_failed(journal: Journal, error: OSError) -> ApplyError:
+    return ApplyError(
+        Problem(
+            f"cannot write the journal '{journal.path}': {errno_text(error.errno or 0)}",
+            why="nothing is changed in the kernel before the way back is on disk",
+            fix="free space there, or name another place with --state-dir",
+        ),
+        state=State.RESTORED,
+    )
 
 
 def _pre_image(plan: Plan, tracefs: Tracefs) -> dict[str, str]:

@@ -8,6 +8,8 @@ runner holds a lock on the file for as long as it lives, so a free lock means a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, errno_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "STATE_DIRECTORY",
@@ -56,6 +58,7 @@ class JournalState:
     applied: Mapping[str, str] = field(default_factory=dict)
     intended: frozenset[str] = frozenset()
     restoring: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
     is_making: bool = False
     is_live: bool = False
     is_this_boot: bool = True
@@ -81,9 +84,11 @@ class Journal:
         makes_instance: bool,
         inode: int | None,
         before: Mapping[str, str],
+        claims: Sequence[str] = (),
     ) -> Journal:
         """Write and sync the pre-image; nothing of the kernel may be changed before it returns.
 
+        `claims` are the files that no other run may change until this one has put them back.
         Raises KernelLacksError when the directory cannot be written or is not safe to use.
         """
         _prepare(directory)
@@ -101,22 +106,42 @@ class Journal:
             "makes_instance": makes_instance,
             "inode": inode,
             "before": dict(before),
+            "claims": list(claims),
         }
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(path, flags, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise KernelLacksError(_unwritable(path, error)) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # `status` may hold it for a moment
             _append(fd, header)
             os.fsync(fd)
             _sync_directory(directory)
         except OSError as error:
+            path.unlink(missing_ok=True)
+            os.close(fd)
             raise KernelLacksError(_unwritable(path, error)) from error
         return cls(path, fd)
 
     @classmethod
     def adopt(cls, state: JournalState) -> Journal:
-        """Take over a dead run's journal; raises InstanceBusyError while its owner lives."""
-        fd = os.open(state.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """Take over a dead run's journal; raises InstanceBusyError while its owner lives.
+
+        Raises KernelLacksError when it is gone or may not be written.
+        """
+        try:
+            fd = os.open(state.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise KernelLacksError(
+                Problem(
+                    f"the journal of run {state.run_id} is gone",
+                    why="somebody else has just put its files back",
+                    fix="see `trace-recipe status`",
+                )
+            ) from error
+        except OSError as error:
+            raise KernelLacksError(_unwritable(state.path, error)) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -134,6 +159,10 @@ class Journal:
         """Note that the instance is about to be made."""
         _append(self._fd, {"making": True})
 
+    def not_made(self) -> None:
+        """Note that the kernel refused to make it: one of that name is somebody else's."""
+        _append(self._fd, {"making": False})
+
     def made(self, inode: int) -> None:
         """Note the identity of the instance that was made."""
         _append(self._fd, {"made": inode})
@@ -147,8 +176,12 @@ class Journal:
         _append(self._fd, {"applied": file, "text": text})
 
     def restoring(self, file: str) -> None:
-        """Note that `file` is about to be put back: what it reads from now on is our doing."""
-        _append(self._fd, {"restoring": file})
+        """Note that `file` is about to be put back: what it reads from now on is our doing.
+
+        A full disk does not stop the restore; only a second restore would have missed the note.
+        """
+        with contextlib.suppress(OSError):
+            _append(self._fd, {"restoring": file})
 
     def discard(self) -> None:
         """Remove the journal: everything is back."""
@@ -173,7 +206,9 @@ def journals(directory: Path) -> Iterator[JournalState]:
     Raises KernelLacksError when the directory is there but may not be read.
     """
     try:
-        paths = [path for path in directory.iterdir() if path.suffix == _SUFFIX]
+        paths = [
+            path for path in directory.iterdir() if path.suffix == _SUFFIX and not path.is_dir()
+        ]
     except FileNotFoundError:
         return
     except OSError as error:
@@ -193,19 +228,21 @@ def journals(directory: Path) -> Iterator[JournalState]:
 def read_journal(path: Path) -> JournalState | None:
     """Read one journal; None when it is gone or its first line was never completed.
 
-    A torn last line is ignored: it describes a write that had not begun.
+    A torn line is ignored: it describes a write that had not begun.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return None
+        raise
     try:
         is_live = _is_locked(fd)
         with os.fdopen(os.dup(fd), "rb") as stream:
             lines = stream.read().split(b"\n")[:-1]
     finally:
         os.close(fd)
-    entries = [json.loads(line) for line in lines]
+    entries = [_entry(line) for line in lines]
     if not entries or entries[0].get("journal") != _VERSION:
         return None
     head, rest = entries[0], entries[1:]
@@ -223,7 +260,7 @@ def read_journal(path: Path) -> JournalState | None:
         elif "made" in entry:
             inode = entry["made"]
         elif "making" in entry:
-            is_making = True
+            is_making = entry["making"]
     return JournalState(
         path=path,
         run_id=head["run_id"],
@@ -240,10 +277,20 @@ def read_journal(path: Path) -> JournalState | None:
         applied=applied,
         intended=frozenset(intended),
         restoring=frozenset(restoring),
+        claims=frozenset(head.get("claims", ())),
         is_making=is_making,
         is_live=is_live,
         is_this_boot=head["boot_id"] == _boot_id(),
     )
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    # After a torn line (a full disk) the next one stands right behind it.
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _prepare(directory: Path) -> None:

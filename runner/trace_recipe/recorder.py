@@ -15,7 +15,7 @@ import re
 import select
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import TracefsError
@@ -89,6 +89,7 @@ class Recorder:
         self._instance: Tracefs | None = None
         self._subbuf_size_bytes = 0
         self._lanes: list[_Lane] = []
+        self._counted: dict[int, CpuStats] = {}
         self._gate = threading.Event()
         self._ending = threading.Event()
         self._aborted = False
@@ -121,8 +122,13 @@ class Recorder:
             lane.raw_fd = instance.open_raw(lane.cpu)
 
     def discard_old(self) -> int:
-        """Consume what the buffer already holds (an existing instance); return the bytes."""
-        return sum(self._skim(lane) for lane in self._lanes)
+        """Consume what the buffer already holds (an existing instance); return the bytes.
+
+        What the instance has counted so far is left out of `stats` from now on.
+        """
+        size = sum(self._skim(lane) for lane in self._lanes)
+        self._counted = {one.cpu: one for one in self.stats()}
+        return size
 
     def go(self) -> None:
         """Let the threads record."""
@@ -194,14 +200,14 @@ class Recorder:
         return {lane.cpu: lane.cut_bytes for lane in self._lanes}
 
     def stats(self) -> tuple[CpuStats, ...]:
-        """Read every CPU's stats; a CPU whose file is refused is left out."""
+        """Read every CPU's stats since the start; a CPU whose file is refused is left out."""
         found: list[CpuStats] = []
         if self._instance is None:
             return ()
         for lane in self._lanes:
             with contextlib.suppress(TracefsError):
                 text = self._instance.read(f"per_cpu/cpu{lane.cpu}/stats")
-                found.append(parse_stats(lane.cpu, text))
+                found.append(_since(self._counted.get(lane.cpu), parse_stats(lane.cpu, text)))
         return tuple(found)
 
     # -- the threads --------------------------------------------------------------------------
@@ -327,6 +333,18 @@ def parse_stats(cpu: int, text: str) -> CpuStats:
         dropped_events=number("dropped events"),
         read_events=number("read events"),
         text=text,
+    )
+
+
+def _since(start: CpuStats | None, now: CpuStats) -> CpuStats:
+    if start is None or now.read_events < start.read_events:  # somebody has reset the buffer
+        return now
+    return replace(
+        now,
+        overrun=max(0, now.overrun - start.overrun),
+        commit_overrun=max(0, now.commit_overrun - start.commit_overrun),
+        dropped_events=max(0, now.dropped_events - start.dropped_events),
+        read_events=now.read_events - start.read_events,
     )
 
 

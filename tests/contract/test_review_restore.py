@@ -1,0 +1,206 @@
+"""What a run must not take for its own, and what it must: on the real tracefs."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from trace_recipe.errors import ApplyError, KernelLacksError, State
+from trace_recipe.executor import apply, restore
+from trace_recipe.journal import Journal, journals, read_journal
+from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
+from trace_recipe.tracefs import Tracefs
+
+from tests.tracefs_tree import differences, snapshot
+
+pytestmark = pytest.mark.tracefs
+
+MOUNT = Path("/sys/kernel/tracing")
+
+
+def _write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def instance():
+    """An instance of somebody else."""
+    path = MOUNT / "instances" / f"tr-test-review-{os.getpid()}"
+    path.mkdir()
+    yield path
+    if path.exists():
+        path.rmdir()
+
+
+def _set(instance: str, name: str, text: str, **more: object) -> SetFile:
+    file = f"instances/{instance}/{name}"
+    return SetFile(file, name, None, text, text, Scope.SHARED, None, "", **more)  # type: ignore[arg-type]
+
+
+def _plan(instance: str, *steps: MakeInstance | SetFile) -> Plan:
+    return Plan("review", "review.yaml", "named", instance, steps)
+
+
+def _apply(plan: Plan, directory: Path, run_id: str = "run1"):
+    tracefs = Tracefs(MOUNT)
+    return apply(plan, tracefs, run_id=run_id, state_directory=directory, bindings={})
+
+
+def test_an_instance_that_somebody_made_in_between_is_not_touched(untouched, instance, tmp_path):
+    _write(instance / "events/sched/sched_switch/enable", "1")
+    plan = _plan(instance.name, MakeInstance(instance.name, None))
+
+    with pytest.raises(KernelLacksError, match="appeared meanwhile"):
+        _apply(plan, tmp_path)
+
+    assert instance.exists()
+    assert (instance / "tracing_on").read_text() == "1\n"
+    assert (instance / "events/sched/sched_switch/enable").read_text() == "1\n"
+    assert list(journals(tmp_path)) == []
+
+
+def test_a_journal_that_cannot_be_written_undoes_what_was_done(tmp_path, untouched, monkeypatch):
+    name = f"tr-test-made-{os.getpid()}"
+
+    def full(self: Journal, file: str) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Journal, "intend", full)
+    plan = _plan(name, MakeInstance(name, None), _set(name, "tracing_on", "0"))
+
+    with pytest.raises(ApplyError, match=r"cannot write the journal .*No space left") as caught:
+        _apply(plan, tmp_path)
+
+    assert caught.value.state is State.RESTORED
+    assert not (MOUNT / "instances" / name).exists()
+    assert list(journals(tmp_path)) == []
+
+
+def test_a_side_file_that_somebody_changed_before_our_write_stays_theirs(
+    untouched, instance, tmp_path
+):
+    also = f"instances/{instance.name}/buffer_percent"
+    start = _set(instance.name, "tracing_on", "0", also=(also,), starts=True)
+    session = _apply(_plan(instance.name, start), tmp_path)
+    _write(instance / "buffer_percent", "77")
+
+    session.start()
+    session.restore()
+
+    assert (instance / "buffer_percent").read_text() == "77\n"
+    assert (instance / "tracing_on").read_text() == "1\n"
+
+
+NAMED = """
+recipe: v1
+name: {name}
+instance: {instance}
+events: ["sched:sched_switch"]
+buffer: {{watermark: {watermark}}}
+{ends}
+outputs: [{{text: {name}.txt}}]
+"""
+
+
+def _named(instance: Path, name: str, ends: str = "duration: 60s", watermark: int = 20) -> str:
+    return NAMED.format(name=name, instance=instance.name, ends=ends, watermark=watermark)
+
+
+def _wait_for(is_so, running: subprocess.Popen[str]) -> None:
+    ends_at = time.monotonic() + 30
+    while not is_so():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+
+
+def _is_recording(instance: Path) -> bool:
+    on = (instance / "tracing_on").read_text() == "1\n"
+    return on and (instance / "events/sched/sched_switch/enable").read_text() == "1\n"
+
+
+def test_two_runs_do_not_share_an_instance(untouched, cli, recipe, instance):
+    first = recipe(_named(instance, "first"), "first.yaml")
+    second = recipe(_named(instance, "second", "duration: 100ms", watermark=30), "second.yaml")
+    running = cli.start("run", str(first))
+    _wait_for(lambda: _is_recording(instance), running)
+
+    done = cli("run", str(second))
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+
+    assert done.returncode == 3, done.stderr
+    assert "in use by run" in done.stderr
+    assert "state: untouched" in done.stderr
+    assert running.returncode == 130, err
+
+
+def test_what_a_killed_run_left_is_not_taken_for_the_state_to_restore(
+    untouched, cli, recipe, instance
+):
+    first = recipe(_named(instance, "first"), "first.yaml")
+    second = recipe(_named(instance, "second", "duration: 100ms", watermark=30), "second.yaml")
+    running = cli.start("run", str(first))
+    _wait_for(lambda: _is_recording(instance), running)
+    running.kill()
+    running.communicate()
+
+    refused = cli("run", str(second))
+    recovered = cli("recover")
+    done = cli("run", str(second))
+
+    assert refused.returncode == 3, refused.stderr
+    assert "fix: put it back first: trace-recipe recover" in refused.stderr
+    assert recovered.returncode == 0, recovered.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_children_that_event_fork_added_are_taken_out_again(untouched, cli, recipe, instance):
+    ends = (
+        "scope: {pids: [command], follow: true}\n"
+        "run: {command: [/bin/sh, -c, 'sleep 8 & sleep 0.3']}"
+    )
+
+    done = cli("run", str(recipe(_named(instance, "forks", ends))))
+
+    assert done.returncode == 0, done.stderr
+    assert (instance / "set_event_pid").read_text() == ""
+
+
+def test_counts_leave_out_what_was_in_the_instance_before(untouched, cli, recipe, instance):
+    _write(instance / "buffer_size_kb", "8")
+    _write(instance / "events/raw_syscalls/sys_enter/enable", "1")
+    for _ in range(2000):
+        os.getppid()
+    _write(instance / "events/raw_syscalls/sys_enter/enable", "0")
+    ends = "duration: 300ms\nloss: {max: 0, action: fail}"
+
+    done = cli("run", str(recipe(_named(instance, "counts", ends))), "--recording", "r")
+
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((cli.directory / "r/manifest.json").read_text())
+    lines = cli("report", "r", "--as", "jsonl").stdout.splitlines()
+    assert manifest["lost"] == 0
+    assert manifest["events"] == len(lines) > 0
+
+
+def test_a_torn_line_in_a_journal_does_not_stop_recover(instance, tmp_path):
+    before = snapshot()
+    session = _apply(_plan(instance.name, _set(instance.name, "buffer_percent", "33")), tmp_path)
+    session.journal.close()
+    with session.journal.path.open("ab") as stream:
+        stream.write(b'{"applied":"instances/x","te{"restoring":"y"}\n[]\n')
+
+    state = read_journal(session.journal.path)
+    assert state is not None
+    restore(state, Tracefs(MOUNT), Journal.adopt(state))
+
+    assert differences(before, snapshot()) == {}
