@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
@@ -47,6 +48,7 @@ from trace_recipe.plan import COMMAND, RUNNER, Plan, plan_to_json
 from trace_recipe.recorder import CpuStats, Recorder, trace_clock_now
 from trace_recipe.recording import (
     KALLSYMS_FILE,
+    LATENCY_FILE,
     make_trace_data,
     open_recording,
     write_manifest,
@@ -72,6 +74,9 @@ _TICK_S = 0.25
 _LIVE_TICK_S = 0.1
 _FLUSH_WAIT_S = 1.0
 _WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
+LATENCY_TRACERS = frozenset(
+    {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
+)
 _LIVE_SINKS = frozenset({"text", "jsonl", "csv"})
 _KALLSYMS = Path("/proc/kallsyms")
 # Given back when the disk is full, so that the manifest and the tables can still be written.
@@ -346,8 +351,14 @@ class Conductor:
         stats = recorder.stats()
         (work.path / _RESERVE_FILE).unlink(missing_ok=True)
         self._write_tables(work.path)
+        self._write_latency(work.path, instance, notes)
         return self._finished(
-            manifest, recorder, stats, (first_pair, last_pair), duration_ns, command
+            replace(manifest, notes=tuple(notes)),
+            recorder,
+            stats,
+            (first_pair, last_pair),
+            duration_ns,
+            command,
         )
 
     def _delay(self) -> None:
@@ -478,6 +489,13 @@ class Conductor:
         with contextlib.suppress(OSError):  # without symbols addresses stay numbers
             packed = zstandard.ZstdCompressor(level=1).compress(_KALLSYMS.read_bytes())
             (directory / KALLSYMS_FILE).write_bytes(packed)
+
+    def _write_latency(self, directory: Path, instance: Tracefs, notes: list[str]) -> None:
+        if self.plan.tracer not in LATENCY_TRACERS:
+            return
+        report = instance.read("trace")
+        (directory / LATENCY_FILE).write_text(report, "utf-8", "surrogateescape")
+        notes.append(f"the longest latency was {instance.read('tracing_max_latency').strip()} us")
 
     def _optional(self, name: str) -> str:
         try:
@@ -721,6 +739,8 @@ class _LiveView:
                 first += count
         self._show(self._decoder.finish())
         self._try(self._sink.end)
+        if data.latency_text:
+            self._try(partial(self._sink.begin, data))  # the report is known only now
         self._try(self._stream.flush)
 
     def _feed(self, fresh: list[tuple[int, bytes]]) -> None:

@@ -91,6 +91,7 @@ class TraceData:
     stamp of an ns clock gives nanoseconds since the epoch, None when unknown. `cpu_count` is the
     number of possible CPUs. Texts are the kernel's files, verbatim. `raw_options` are those of the
     trace.dat that it came from, (id, content), without the ones that hold file offsets.
+    `latency_text` is the kernel's own report of the longest latency, when a latency tracer ran.
     """
 
     formats: Mapping[int, EventFormat]
@@ -110,6 +111,7 @@ class TraceData:
     uname: str = ""
     wall_offset_ns: int | None = None
     options: Mapping[str, bool] = field(default_factory=dict)
+    latency_text: str = ""
     raw_options: tuple[tuple[int, bytes], ...] = ()
 
 

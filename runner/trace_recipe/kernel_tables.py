@@ -60,7 +60,8 @@ def parse_kallsyms(text: str) -> Symbols | None:
     """Return the symbols of /proc/kallsyms; None when there are none or all addresses are hidden.
 
     Absolute symbols (type a, A) and mapping symbols ($x) name no code. Of several names for one
-    address the first stays, which is the one that the kernel prints.
+    address the first stays, which is the one that the kernel prints. A name is followed by a
+    tab and its `[module]` if it has one.
     """
     found: dict[int, str] = {}
     for line in text.split("\n"):
@@ -72,7 +73,7 @@ def parse_kallsyms(text: str) -> Symbols | None:
         except ValueError:
             continue
         if 0 < address < _ADDRESS_LIMIT:
-            found.setdefault(address, parts[2])
+            found.setdefault(address, "\t".join(parts[2:]))
     if not found:
         return None
     addresses = np.fromiter(found, np.uint64, len(found))

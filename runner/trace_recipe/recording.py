@@ -5,6 +5,7 @@ cpuN.raw        whole sub-buffers of CPU N, oldest first
 formats.json    {"system:event": format text} of the enabled events and of ftrace's own
 header_page header_event saved_cmdlines saved_tgids printk_formats
 kallsyms.zst    symbols, where the kernel shows them
+latency_trace   after a latency tracer: the kernel's report of the longest latency
 recipe.yaml plan.json
 """
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KALLSYMS_FILE",
+    "LATENCY_FILE",
     "MANIFEST_FILE",
     "is_recording",
     "make_trace_data",
@@ -44,6 +46,7 @@ __all__ = [
 
 MANIFEST_FILE = "manifest.json"
 KALLSYMS_FILE = "kallsyms.zst"
+LATENCY_FILE = "latency_trace"
 _MAX_KALLSYMS_BYTES = 256 << 20
 _NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai"})
 
@@ -113,6 +116,7 @@ def open_recording(directory: Path) -> TraceData:
         tgids_text=_text(directory, "saved_tgids", missing=""),
         printk_text=_text(directory, "printk_formats", missing=""),
         kallsyms_text=_kallsyms(directory),
+        latency_text=_text(directory, LATENCY_FILE, missing=""),
     )
 
 
@@ -128,6 +132,7 @@ def make_trace_data(
     tgids_text: str,
     printk_text: str,
     kallsyms_text: str,
+    latency_text: str = "",
 ) -> TraceData:
     """Put the parsed texts of one recording together."""
     kernel = manifest.kernel
@@ -149,6 +154,7 @@ def make_trace_data(
         uname=kernel.uname,
         wall_offset_ns=_wall_offset_ns(manifest),
         options=manifest.options,
+        latency_text=latency_text,
     )
 
 

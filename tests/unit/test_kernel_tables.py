@@ -24,7 +24,7 @@ def test_symbols_are_sorted_and_absolute_and_mapping_symbols_left_out():
 
     assert symbols is not None
     assert symbols.addresses.tolist() == [0xFFFFFFFF81000100, 0xFFFFFFFF81000300]
-    assert symbols.names == ["first", "third"]
+    assert symbols.names == ["first", "third\t[mod]"]
     assert symbols.find(0xFFFFFFFF81000200) == ("first", 0x100)
 
 

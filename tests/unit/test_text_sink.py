@@ -439,3 +439,13 @@ def test_a_duration_gets_its_mark_above_the_limit():
         ("call", 0, 0, {}), ("back", 0, 0, {"ns": 10_001}),
     )  # fmt: skip
     assert [line[4] for line in lines] == [" ", "+"]
+
+
+def test_after_a_latency_tracer_the_text_is_the_kernels_report_and_nothing_else():
+    report = "# tracer: irqsoff\n#\n# latency: 12 us\n  cat\x1b-9  0d..1.  0us : __schedule\n"
+    data = recording("sched:sched_switch", tracer="irqsoff", latency_text=report)
+    switch = event_format("sched:sched_switch")
+
+    written = text(data, batch([(switch, payload(switch))]))
+
+    assert written == report.replace("\x1b", "\\x1b")

@@ -282,6 +282,7 @@ def _summary(result: RunResult, name: str) -> list[str]:
             f" ({manifest.exit_reason})"
         )
     ]
+    lines += [f"  {note}" for note in manifest.notes]
     lines += [f"  wrote {path}" for path in result.outputs if path != "-"]
     if result.recording:
         lines.append(f"  recording {result.recording}")

@@ -1,8 +1,9 @@
 """The `text` sink: the layout of the kernel's own `trace` file, header included.
 
 Left out on purpose: `##### CPU 1 buffer started ####` (option annotate), whose place depends on
-what the kernel had overwritten, and the block that latency tracers put above their header. With
-several instances each line starts with the name of its own.
+what the kernel had overwritten. With several instances each line starts with the name of its own.
+After a latency tracer the kernel's `trace` file is its report of the longest latency, made of what
+it set aside: that is written then, and nothing of the running buffer.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ class TextSink:
         self._graph: GraphLines | None = None
 
     def begin(self, data: TraceData) -> None:
-        """Write the header."""
+        """Write the header, or the whole of a latency tracer's report."""
         self._data = data
+        if data.latency_text:
+            self._put([visible(line) for line in data.latency_text.splitlines()])
+            return
         width = max((len(visible(one.name)) for one in data.buffers), default=0)
         lines: list[str] = []
         for in_ns in {clock_in_ns(one) for one in data.buffers} or {True}:
@@ -70,6 +74,8 @@ class TextSink:
 
     def write(self, events: Events) -> None:
         """Write one batch and hand it to the reader of the stream."""
+        if self._data is not None and self._data.latency_text:
+            return
         for layout in self._layouts:
             layout.context.begin_batch()
         if self._graph is not None:

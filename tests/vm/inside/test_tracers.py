@@ -118,6 +118,8 @@ def test_irqsoff_records_a_latency_trace(cli, recipe, unchanged):
     assert done.returncode == 0, done.stderr
     text = (cli.directory / "irqs.txt").read_text()
     assert text.startswith("# tracer: irqsoff")
+    assert re.search(r"^# latency: \d+ us, #\d+/\d+", text, re.MULTILINE)
+    assert re.search(r"the longest latency was \d+ us", done.stderr)
     assert len([line for line in text.splitlines() if line and not line.startswith("#")]) > 0
 
 
@@ -137,8 +139,8 @@ def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged):
     running = cli.start("run", str(recipe(text)))
     ends_at = time.monotonic() + 60
     while time.monotonic() < ends_at:
-        made = list((TRACEFS / "instances").glob("*functions*"))
-        if made and (made[0] / "current_tracer").read_text() == "function\n":
+        made = list((TRACEFS / "instances").glob("*functions*/current_tracer"))
+        if made and made[0].read_text() == "function\n":
             break
         time.sleep(0.05)
     running.kill()
