@@ -36,6 +36,8 @@ class HeldCommand:
     def __init__(self, run: Run, invoker: Invoker, environment: Mapping[str, str]) -> None:
         self._gate_read, self._gate_write = os.pipe2(os.O_CLOEXEC)
         self._error_read, self._error_write = os.pipe2(os.O_CLOEXEC)
+        # Ignored by some parents; then the kernel would keep no exit status.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.exit_status: int | None = None
         self._words = run.command
         self.pid = os.fork()
@@ -46,7 +48,8 @@ class HeldCommand:
 
     def release(self) -> None:
         """Let it run; raises RecipeError when it cannot be started."""
-        os.write(self._gate_write, b"go")
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it while it was held
+            os.write(self._gate_write, b"go")
         os.close(self._gate_write)
         self._gate_write = -1
         with os.fdopen(self._error_read, "rb") as stream:
@@ -113,8 +116,10 @@ class HeldCommand:
         what = "prepare"
         try:
             os.close(self._gate_write)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup holds for it too
+                    signal.signal(number, signal.SIG_DFL)
             if not os.read(self._gate_read, 2):
                 os._exit(_NOT_STARTED)
             variables = dict(environment)

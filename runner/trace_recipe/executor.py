@@ -200,7 +200,7 @@ def apply(
         session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
     except TraceRecipeError:
         raise
-    except BaseException:
+    except Exception:
         session.restore()
         raise
     return session

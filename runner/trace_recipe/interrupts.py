@@ -27,6 +27,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the run shall outlive its terminal
             self._old[number] = signal.signal(number, self._note)
         return self
 

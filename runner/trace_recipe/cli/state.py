@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -59,7 +60,8 @@ def restore(
     """End one run, living or dead, and put back what it changed."""
     state = _find(run_id, state_dir)
     if state.is_live:
-        os.kill(state.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(state.pid, signal.SIGTERM)
         for _ in range(_END_TRIES):
             if not state.path.exists():
                 print(f"{state.run_id}: ended and restored by its own process (pid {state.pid})")
