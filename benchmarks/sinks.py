@@ -21,16 +21,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "runner")]
 
 import numpy as np  # noqa: E402 - the path comes first
-from trace_recipe.sinks import make_sink  # noqa: E402 - same
-from trace_recipe.sinks.columns import ColumnReader  # noqa: E402 - same
 
 from tests.sink_events import batch, event_format, payload, trace_data  # noqa: E402 - same
+from trace_recipe.sinks import make_sink  # noqa: E402 - same
+from trace_recipe.sinks.columns import ColumnReader  # noqa: E402 - same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trace_recipe.events import Events, TraceData
     from typing_extensions import Buffer
+
+    from trace_recipe.events import Events, TraceData
 
 BATCH = 50_000
 ROUNDS = 3

@@ -19,14 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "runner")]
 
 import numpy as np  # noqa: E402 - the path comes first
-from trace_recipe.sinks.text import TextSink  # noqa: E402 - same
 
 from tests.sink_events import batch, event_format, payload, trace_data  # noqa: E402 - same
+from trace_recipe.sinks.text import TextSink  # noqa: E402 - same
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from trace_recipe.events import Events
     from trace_recipe.formats import EventFormat
-    from typing_extensions import Buffer
 
 BATCH = 50_000
 ROUNDS = 3

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from trace_recipe.events import ArrayPages, Buffer, TraceData
-from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 from tests.trace_dat_cases import make_data
+from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -116,7 +116,7 @@ def recipe(tmp_path):
     """Write a recipe file and return its path."""
 
     def write(text: str, name: str = "recipe.yaml") -> Path:
-        path = tmp_path / name
+        path = Path(tmp_path) / name
         path.write_text(text)
         return path
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 from hypothesis import strategies as st
-from trace_recipe.events import ArrayPages, Buffer, TraceData
-from trace_recipe.formats import parse_event_format
 
 from tests.page_builder import UNKNOWN, PageBuilder, Writer
+from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.formats import parse_event_format
 
 COMMON = (
     "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"

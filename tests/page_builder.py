@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from trace_recipe.decoder.pages import PageLayout
 
 UNKNOWN = -1  # events were lost, the kernel could not store how many

@@ -71,12 +71,14 @@ def errors():
 
 def connections():
     """Open and close a TCP connection on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            accepted, _ = server.accept()
-            client.sendall(b"x")
-            accepted.recv(1)
-            accepted.close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        accepted, _ = server.accept()
+        client.sendall(b"x")
+        accepted.recv(1)
+        accepted.close()
 
 
 def retransmits():

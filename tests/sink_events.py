@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from trace_recipe.events import Buffer, EventColumns, Events, Symbols, TraceData
 from trace_recipe.formats import EventFormat, Field, FieldKind, parse_event_format
 

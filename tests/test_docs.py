@@ -5,9 +5,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+
 from trace_recipe import errors
 from trace_recipe.cli import app
 from trace_recipe.recipe.load import load_recipe
@@ -15,7 +17,8 @@ from trace_recipe.recipe.model import Recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(typer.main.get_command(app).commands)
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)
 
 
 def _section(title: str) -> str:
@@ -25,7 +28,7 @@ def _section(title: str) -> str:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_stands_in_the_readme_and_has_help(name):
     assert re.search(rf"^\| `{name}[ `]", _section("Commands"), re.MULTILINE)
-    assert typer.main.get_command(app).commands[name].help
+    assert GROUP.commands[name].help
 
 
 def test_the_readme_names_no_command_that_is_not_there():

@@ -29,10 +29,10 @@ def test_the_wheel_holds_recipes_and_schemas_and_works_by_itself(tmp_path):
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = tmp_path.glob("trace_recipe-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in (ROOT / "recipes").glob("*.yaml"):
-        assert f"trace_recipe/_data/recipes/{name.name}" in names
-    for name in (ROOT / "schema").glob("*.json"):
-        assert f"trace_recipe/_data/schema/{name.name}" in names
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        assert f"trace_recipe/_data/recipes/{path.name}" in names
+    for path in (ROOT / "schema").glob("*.json"):
+        assert f"trace_recipe/_data/schema/{path.name}" in names
 
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)

@@ -7,10 +7,11 @@ import struct
 from typing import Any
 
 import numpy as np
+
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format
-from trace_recipe.trace_dat import write_trace_dat
 from trace_recipe.kernel_tables import parse_kallsyms, parse_printk_formats
+from trace_recipe.trace_dat import write_trace_dat
 
 __all__ = ["KALLSYMS", "PRINTK", "contents", "make_buffer", "make_data", "make_pages", "written"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from trace_recipe.decoder import decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page

@@ -5,6 +5,7 @@ that was there before with values that somebody else had set.
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ class CrashingTracefs(Tracefs):
 
     def _write_fd(self, fd, path, data):
         while data:
-            taken = self._at(lambda: os.write(fd, data))
+            taken = self._at(partial(os.write, fd, data))
             data = data[taken:]
 
     def make_instance(self, name):
@@ -86,8 +87,9 @@ def _plan(instance: str, *, is_new: bool) -> Plan:
     ]  # fmt: skip
     if is_new:
         steps.insert(0, MakeInstance(instance, None))
-    kind = "private" if is_new else "named"
-    return Plan("sweep", "sweep.yaml", kind, instance, tuple(steps))
+    return Plan(
+        "sweep", "sweep.yaml", "private" if is_new else "named", instance, tuple(steps)
+    )
 
 
 def _write(path: Path, text: str, flags: int = 0) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from trace_recipe.decoder import LiveDecoder, decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page

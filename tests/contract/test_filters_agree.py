@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from trace_recipe.filter_checks import check_filter
 from trace_recipe.filters import FilterSyntaxError, parse_filter
 from trace_recipe.formats import FieldKind

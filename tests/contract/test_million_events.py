@@ -18,14 +18,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
-from trace_recipe.decoder import decode
-from trace_recipe.formats import FieldKind
-from trace_recipe.trace_dat import read_trace_dat
 
 from tests.conftest import Cli
 from tests.mixed_load import mixed_recipe
 from tests.requirements import need_command
 from tests.tracefs_tree import differences, snapshot
+from trace_recipe.decoder import decode
+from trace_recipe.formats import FieldKind
+from trace_recipe.trace_dat import read_trace_dat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -48,13 +48,17 @@ outputs: [{text: out.txt}]
 """
 
 
+def _is_recording(instance: Path) -> bool:
+    on = (instance / "tracing_on").read_text().strip() == "1"
+    return on and bool((instance / "set_event").read_text())
+
+
 def _wait_for_instance(name: str, running: subprocess.Popen[str] | None = None) -> Path:
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
         for path in INSTANCES.iterdir():
-            if name in path.name and (path / "tracing_on").read_text().strip() == "1":
-                if (path / "set_event").read_text():
-                    return path
+            if name in path.name and _is_recording(path):
+                return path
         if running is not None and running.poll() is not None:
             raise AssertionError(f"it ended: {running.communicate()}")
         time.sleep(0.005)
@@ -90,7 +94,7 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
 def test_the_runner_is_not_in_its_own_trace(cli, recipe, untouched):
     path = recipe(SCHED.replace('"sched:sched_switch", "sched:sched_waking"', "raw_syscalls:*"))
     running = cli.start("run", str(path), "--recording", "r.rec")
-    out, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=60)
 
     assert running.returncode == 0, err
     report = cli("report", "r.rec", "--as", "jsonl").stdout

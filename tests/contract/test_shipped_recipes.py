@@ -56,6 +56,11 @@ CASES = {
 }
 
 
+def _is_recording(instance: Path) -> bool:
+    on = (instance / "tracing_on").read_text().strip() == "1"
+    return on and bool((instance / "set_event").read_text())
+
+
 def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[str]:
     recipe = ROOT / "recipes" / f"{name}.yaml"
     running = cli.start("run", str(recipe), "--set", "duration=60s", "--recording", "out.rec")
@@ -63,9 +68,8 @@ def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[s
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at and running.poll() is None:
         ready = [one for one in instances.iterdir() if name in one.name]
-        if ready and (ready[0] / "tracing_on").read_text().strip() == "1":
-            if (ready[0] / "set_event").read_text():
-                break
+        if ready and _is_recording(ready[0]):
+            break
         time.sleep(0.02)
     time.sleep(0.2)
     subprocess.run(

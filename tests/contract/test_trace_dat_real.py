@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trace_recipe.events import ArrayPages, Buffer, TraceData
-from trace_recipe.formats import parse_event_format, parse_header_page
-from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
-from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 
 from tests.requirements import need, need_command
 from tests.trace_dat_cases import make_data
+from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
+from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 pytestmark = pytest.mark.tracefs
 

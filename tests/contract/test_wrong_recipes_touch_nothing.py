@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from trace_recipe import cli
 
 from tests.tracefs_tree import differences, snapshot
+from trace_recipe import cli
 
 pytestmark = pytest.mark.tracefs
 

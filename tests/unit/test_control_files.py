@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from trace_recipe.control_files import CONTROL_FILES, Write, control_file, switched_events
 
 NO_TRIGGERS = "# Available triggers:\n# traceon traceoff stacktrace enable_event disable_event\n"

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
 from trace_recipe.events import Buffer, Damage, Events, Gap, Symbols
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.csv_rows import (
@@ -18,8 +20,6 @@ from trace_recipe.sinks.csv_rows import (
     file_name,
     quoted,
 )
-
-from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
 
 SWITCH, IRQ, MOUNT = "sched:sched_switch", "irq:irq_handler_entry", "syscalls:sys_enter_mount"
 TIMER, PRINT, STACK = "timer:timer_start", "ftrace:print", "ftrace:kernel_stack"

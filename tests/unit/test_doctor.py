@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from trace_recipe.doctor import (
     Finding,
     Level,

@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trace_recipe.event_names import EventNameError, Glob, parse_event_names
 
 EVENTS = (

@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from trace_recipe.events import EventColumns, Symbols
 from trace_recipe.formats import parse_event_format
 

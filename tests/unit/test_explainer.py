@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.requirements import need_command
 from trace_recipe.explainer import c_struct, explain_event, explanation_to_json, trace_cmd_line
 from trace_recipe.formats import parse_event_format
 from trace_recipe.tracefs import FormatTexts, Tracefs
-
-from tests.requirements import need_command
 
 FORMATS = Path(__file__).parent.parent / "golden" / "formats"
 COMMON = (

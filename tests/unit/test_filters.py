@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trace_recipe.filter_checks import check_filter
 from trace_recipe.filters import (
     And,

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from trace_recipe.errors import InstanceBusyError, KernelLacksError
 from trace_recipe.journal import Journal, journals, new_run_id, read_journal
 
@@ -75,12 +76,14 @@ def test_an_open_journal_is_live_and_cannot_be_adopted(tmp_path):
     journal = _begin(tmp_path)
     state = read_journal(journal.path)
 
+    assert state is not None
     assert state.is_live
     with pytest.raises(InstanceBusyError, match="still alive"):
         Journal.adopt(state)
     journal.close()
     assert not read_journal(journal.path).is_live
-    Journal.adopt(read_journal(journal.path)).discard()
+    (state,) = journals(tmp_path)
+    Journal.adopt(state).discard()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
 from trace_recipe.events import Buffer, Damage, Events, Gap
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.event_schema import event_schema
-
-from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
 
 SCHEMA_FILE = Path(__file__).parents[2] / "schema" / "event.v1.schema.json"
 VALIDATOR = jsonschema.Draft202012Validator(event_schema())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from trace_recipe.kernel_tables import (
     cmdlines_text,
     parse_cmdlines,

@@ -3,10 +3,10 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_recipe.decoder import LiveDecoder, decode
 
 from tests.merge_cases import losses, rows, streams, trace, written
 from tests.page_builder import PageBuilder
+from trace_recipe.decoder import LiveDecoder, decode
 
 
 def test_events_up_to_the_horizon_come_out_and_the_rest_at_the_end():

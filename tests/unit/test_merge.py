@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.merge_cases import FORMATS, damages, losses, rows, streams, trace, written
+from tests.page_builder import UNKNOWN, PageBuilder, Writer
 from trace_recipe.decoder import decode
 from trace_recipe.errors import DecodeError
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.page_files import FilePages
-
-from tests.merge_cases import FORMATS, damages, losses, rows, streams, trace, written
-from tests.page_builder import UNKNOWN, PageBuilder, Writer
 
 
 def test_cpus_are_merged_by_time_and_equal_times_by_buffer_and_cpu():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_recipe.decoder import pages as pages_module
-from trace_recipe.decoder.pages import read_headers, scan
 
 from tests.page_builder import UNKNOWN, PageBuilder, Writer
+from trace_recipe.decoder import pages as pages_module
+from trace_recipe.decoder.pages import read_headers, scan
 
 LAYOUTS = [(order, size) for order in "<>" for size in (4, 8)]
 BUILDERS = [PageBuilder(order, size) for order, size in LAYOUTS]

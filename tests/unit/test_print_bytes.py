@@ -1,6 +1,7 @@
 """Bytes as lib/vsprintf.c prints them."""
 
 import pytest
+
 from trace_recipe.decoder.print_bytes import (
     array_text,
     bitmap_list,

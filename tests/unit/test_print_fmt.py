@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trace_recipe.decoder.print_fmt import (
     Binary,
     Call,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.sink_events import batch, event_format, payload
 from trace_recipe.decoder.print_text import PrintContext, compile_format
 from trace_recipe.events import Symbols
 from trace_recipe.formats import parse_event_format
-
-from tests.sink_events import batch, event_format, payload
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SYMBOLS = Symbols(

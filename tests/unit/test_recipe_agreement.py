@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
+
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.load import load_recipe
 from trace_recipe.recipe.messages import model_findings, schema_findings

@@ -1,6 +1,7 @@
 """Included files: merged underneath, kept inside the directory, and marked where they stand."""
 
 import pytest
+
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.load import load_recipe
 

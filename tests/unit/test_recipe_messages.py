@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.load import load_recipe
 from trace_recipe.recipe.model import RULES, Recipe, Trigger

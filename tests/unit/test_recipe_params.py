@@ -1,6 +1,7 @@
 """Parameters: declared, typed, bounded, and put in once."""
 
 import pytest
+
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.load import load_recipe
 

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trace_recipe.recipe.quantities import (
     RefusedValue,
     parse_cpu_list,

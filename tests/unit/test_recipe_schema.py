@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from trace_recipe.recipe.kinds import KINDS
 from trace_recipe.recipe.schema import recipe_schema, resolved_schema, schema_text
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from trace_recipe.errors import KernelLacksError, RecipeError
 from trace_recipe.kernel import kernel_from_json
 from trace_recipe.recipe.load import load_recipe

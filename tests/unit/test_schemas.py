@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from trace_recipe.catalogue import catalogue_schema
 from trace_recipe.errors import Place
 from trace_recipe.manifest import manifest_schema

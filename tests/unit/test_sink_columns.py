@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from trace_recipe.formats import parse_event_format
-from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, text_of
 
 from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
+from trace_recipe.formats import parse_event_format
+from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, text_of
 
 ORDERS = pytest.mark.parametrize("byte_order", ["<", ">"])
 SWITCH = "sched:sched_switch"

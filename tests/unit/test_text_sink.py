@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.sink_events import batch, event_format, payload, trace_data
 from trace_recipe.decoder.print_text import PrintContext, compile_format
 from trace_recipe.decoder.syscall_names import argument_name, return_name
 from trace_recipe.events import Buffer, Damage, Gap, Symbols
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.layout import latency_flags
-
-from tests.sink_events import batch, event_format, payload, trace_data
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "text"
 KERNEL = 0xFFFFFFFF81000000

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import zstandard
+
+from tests.trace_dat_cases import contents, make_buffer, make_data, written
 from trace_recipe.errors import DecodeError
 from trace_recipe.trace_dat import read_trace_dat
 from trace_recipe.trace_dat.pages import ChunkedPages, PlainPages
-
-from tests.trace_dat_cases import contents, make_buffer, make_data, written
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "v7-zstd": {},

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zstandard
+
+from tests.trace_dat_cases import contents, make_buffer, make_data, written
 from trace_recipe.errors import DecodeError, OutputError
 from trace_recipe.sinks.trace_dat import TraceDatSink
 from trace_recipe.trace_dat import read_trace_dat
 from trace_recipe.trace_dat.pages import PlainPages
-
-from tests.trace_dat_cases import contents, make_buffer, make_data, written
 
 VARIANTS = [(7, "zstd"), (7, "none"), (6, "none")]
 SAME = [

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from trace_recipe.filters import Comparison
 from trace_recipe.kernel import kernel_from_json
 from trace_recipe.triggers import (

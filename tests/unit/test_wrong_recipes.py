@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from trace_recipe import cli
 
 TESTS = Path(__file__).parent.parent

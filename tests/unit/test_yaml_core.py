@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.marks import MAX_BYTES, decode_text, parse_yaml
 

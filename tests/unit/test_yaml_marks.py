@@ -4,6 +4,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trace_recipe.recipe.marks import Marks, parse_yaml
 
 TEXT = """\
