@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
+import select
 import shutil
+import stat
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -26,6 +29,8 @@ from trace_recipe.errors import (
     ApplyError,
     OutputError,
     Problem,
+    RecipeError,
+    RestoreError,
     State,
     TracefsError,
     errno_text,
@@ -33,6 +38,7 @@ from trace_recipe.errors import (
 from trace_recipe.events import Buffer
 from trace_recipe.executor import Session, apply
 from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.invoker import acting_as
 from trace_recipe.kernel_tables import parse_cmdlines
 from trace_recipe.manifest import (
     BufferEntry,
@@ -72,7 +78,7 @@ __all__ = ["Conductor", "Monitor", "Progress", "RunResult", "tool_version"]
 
 _TICK_S = 0.25
 _LIVE_TICK_S = 0.1
-_FLUSH_WAIT_S = 1.0
+_OUTLET_WAIT_MS = 250
 _WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
 LATENCY_TRACERS = frozenset(
     {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
@@ -128,6 +134,9 @@ class _Work:
     """The directory that the raw pages are spooled to."""
 
     path: Path
+    """The way to it through our descriptor, which holds whatever its name becomes meanwhile."""
+    name: Path
+    fd: int
     is_kept: bool
 
 
@@ -182,7 +191,7 @@ class Conductor:
             recorder = Recorder(work.path, self._cpus())
             stack.callback(recorder.close)
             thread_ids = recorder.prepare()
-            manifest, receipt = self._record(work, recorder, command, thread_ids)
+            manifest, receipt, left = self._record(work, recorder, command, thread_ids)
             written = self._write(work, opened, manifest)
             manifest = replace(
                 manifest,
@@ -190,15 +199,15 @@ class Conductor:
             )
             write_manifest(work.path, manifest)
             if self.problems and not work.is_kept:
-                self._keep(work)
-            if work.is_kept:
-                self._give_away(work)
+                work.is_kept = True
+            if left is not None:
+                raise left
             limit = self.recipe.loss.max
             return RunResult(
                 manifest=manifest,
                 receipt=receipt,
                 outputs=tuple(name for name, _ in opened),
-                recording=work.path if work.is_kept else None,
+                recording=work.name if work.is_kept else None,
                 problems=tuple(self.problems),
                 decoded_events=written,
                 is_over_limit=limit is not None and manifest.lost > limit,
@@ -240,11 +249,28 @@ class Conductor:
             path = Path(f"{self.recipe.name}-{stamp}.rec")
         if path is None:
             made = _make_private_directory()
-            work = _Work(made, is_kept=False)
-            stack.callback(lambda: None if work.is_kept else shutil.rmtree(made))
+            work = _open_work(made, stack, is_kept=False)
+            stack.callback(lambda: self._give_away(work) if work.is_kept else shutil.rmtree(made))
             return work
-        folder = open_output_folder(path, self.invoker)
-        if any(folder.path.iterdir()):
+        open_output_folder(path, self.invoker)
+        with acting_as(self.invoker):
+            work = _open_work(path, stack, is_kept=True)
+        # Root writes here until the end, so nobody else may put a link in the place of a file; a
+        # directory that the invoker could not have made is refused.
+        found = os.fstat(work.fd)
+        if self.invoker.is_other and found.st_uid != self.invoker.uid:
+            raise OutputError(
+                Problem(
+                    f"recording directory '{path}' belongs to somebody else (uid {found.st_uid})",
+                    why=f"root records on behalf of {self.invoker.name} only where they could",
+                    fix="name a new directory",
+                )
+            )
+        os.fchmod(work.fd, 0o700)
+        os.fchown(work.fd, os.geteuid(), os.getegid())
+        if any(work.path.iterdir()):
+            os.fchown(work.fd, found.st_uid, found.st_gid)
+            os.fchmod(work.fd, stat.S_IMODE(found.st_mode))
             raise OutputError(
                 Problem(
                     f"recording directory '{path}' is not empty",
@@ -252,10 +278,8 @@ class Conductor:
                     fix="name a new directory",
                 )
             )
-        if self.invoker.is_other:
-            # Root writes here until the end: nobody else may swap a name for a link meanwhile.
-            os.chown(path, 0, 0, follow_symlinks=False)
-        return _Work(path, is_kept=True)
+        stack.callback(self._give_away, work)
+        return work
 
     def _hold_command(self, stack: contextlib.ExitStack) -> HeldCommand | None:
         if self.recipe.run is None:
@@ -275,7 +299,7 @@ class Conductor:
         recorder: Recorder,
         command: HeldCommand | None,
         thread_ids: Sequence[int],
-    ) -> tuple[Manifest, Receipt]:
+    ) -> tuple[Manifest, Receipt, RestoreError | None]:
         bindings = {
             RUNNER: (os.getpid(), *thread_ids),
             COMMAND: (command.pid,) if command else (),
@@ -301,7 +325,23 @@ class Conductor:
         if failure is not None and getattr(failure, "state", None) is State.RESTORED:
             raise failure
         self.monitor.phase("restoring")
-        receipt = session.restore()
+        left: RestoreError | None = None
+        try:
+            receipt = session.restore()
+        except RestoreError as error:
+            if failure is not None or session.receipt is None:
+                raise
+            # What was recorded is still written; the error comes after it.
+            receipt, left = session.receipt, error
+        if isinstance(failure, OSError):
+            raise OutputError(
+                Problem(
+                    f"the recording cannot be written: {errno_text(failure.errno or 0)}",
+                    why=f"it was kept in '{work.name}'",
+                    fix="free space, or name a directory on another disk with --recording",
+                ),
+                state=State.RESTORED,
+            ) from failure
         if isinstance(failure, TracefsError):
             raise ApplyError(*failure.problems, state=State.RESTORED) from failure
         if failure is not None:
@@ -309,7 +349,7 @@ class Conductor:
                 failure.state = State.RESTORED
             raise failure
         assert manifest is not None
-        return manifest, receipt
+        return manifest, receipt, left
 
     def _record_session(
         self, session: Session, work: _Work, recorder: Recorder, command: HeldCommand | None
@@ -328,7 +368,9 @@ class Conductor:
         self._live = self._open_live(manifest, instance, work.path)
         self._delay()
         with contextlib.ExitStack() as stack:
-            marker = _Marker(instance, stack) if self._has_markers() else None
+            marker = (
+                _Marker(instance, stack, self.resolved.cpus, notes) if self._has_markers() else None
+            )
             self.monitor.phase("recording")
             session.start()
             started_ns = time.monotonic_ns()
@@ -339,7 +381,7 @@ class Conductor:
             if command and not self.interrupts.is_set:
                 if marker:
                     marker.write(self.recipe.markers.command_start)
-                command.release()
+                self._release(command)
             self._wait(recorder, command, started_ns, marker)
             if marker:
                 marker.write(self.recipe.markers.stop)
@@ -360,6 +402,13 @@ class Conductor:
             duration_ns,
             command,
         )
+
+    def _release(self, command: HeldCommand) -> None:
+        try:
+            command.release()
+        except RecipeError as error:
+            place = self.resolved.loaded.marks.place(("run", "command"))
+            raise RecipeError(*(problem.at(place) for problem in error.problems)) from error
 
     def _delay(self) -> None:
         if self.recipe.delay:
@@ -444,7 +493,7 @@ class Conductor:
         loaded = self.resolved.loaded
         (directory / "recipe.yaml").write_text(loaded.text, "utf-8")
         (directory / "plan.json").write_text(json.dumps(plan_to_json(self.plan), indent=2) + "\n")
-        names = dict.fromkeys(self.plan.events)
+        names = dict.fromkeys((*self.plan.events, *self.plan.trigger_targets))
         names.update(dict.fromkeys(instance.read("set_event").split()))
         names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events()))
         self._formats = {name: self._format_text(name) for name in names}
@@ -593,10 +642,11 @@ class Conductor:
             return None
         output = streamed[0]
         options = output.spec.model_dump(exclude={"path", "layout"})
-        sink = make_sink(output.sink, self.stdout, **options)
+        outlet = _Outlet(self.stdout)
+        sink = make_sink(output.sink, outlet.stream, **options)
         kallsyms = _KALLSYMS.read_text() if _KALLSYMS.exists() else ""
         data = self._data(manifest, directory, kallsyms)
-        return _LiveView(self.tracefs, instance, data, sink, self.stdout)
+        return _LiveView(self.tracefs, instance, data, sink, outlet)
 
     def _data(self, manifest: Manifest, directory: Path, kallsyms: str) -> TraceData:
         entry = manifest.buffers[0]
@@ -629,7 +679,7 @@ class Conductor:
         self.monitor.phase("writing")
         data = open_recording(work.path)
         if self._live:
-            self._live.finish(work.path, data)
+            self._live.finish(work.path, data, lambda: self.interrupts.skips_outputs)
             self.problems += self._live.problems
         if not targets:
             return dict(self._live.counts) if self._live else {}
@@ -657,18 +707,17 @@ class Conductor:
             Problem(
                 "outputs were skipped",
                 why="you interrupted a second time",
-                fix=f"write them later: trace-recipe report {work.path} --as text",
+                fix=f"write them later: trace-recipe report {work.name} --as text",
             )
         )
-
-    def _keep(self, work: _Work) -> None:
-        work.is_kept = True
 
     def _give_away(self, work: _Work) -> None:
         if not self.invoker.is_other:
             return
-        for path in (*work.path.iterdir(), work.path):
-            os.chown(path, self.invoker.uid, self.invoker.gid, follow_symlinks=False)
+        uid, gid = self.invoker.uid, self.invoker.gid
+        for path in work.path.iterdir():
+            os.chown(path, uid, gid, follow_symlinks=False)
+        os.fchown(work.fd, uid, gid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -686,29 +735,77 @@ class _Opened:
 
 
 class _Marker:
-    """An open trace_marker."""
+    """An open trace_marker; what cannot be written is noted."""
 
-    def __init__(self, instance: Tracefs, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        instance: Tracefs,
+        stack: contextlib.ExitStack,
+        cpus: Sequence[int] | None,
+        notes: list[str],
+    ) -> None:
+        self._cpus = cpus
+        self._notes = notes
         self._fd = instance.open_file("trace_marker", os.O_WRONLY)
         stack.callback(os.close, self._fd)
 
     def write(self, text: str | None) -> None:
-        if text:
-            with contextlib.suppress(OSError):  # tracing may have been turned off by a trigger
+        if not text:
+            return
+        with contextlib.ExitStack() as stack:
+            if self._cpus is not None:  # written from a CPU that is not traced it would be refused
+                stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, self._cpus)
+            try:
                 os.write(self._fd, text.encode() + b"\n")
+            except OSError as error:  # a trigger may have turned tracing off
+                reason = errno_text(error.errno or 0)
+                self._notes.append(f"marker '{text}' was not written: {reason}")
+
+
+class _Outlet:
+    """Standard output whose reader may stop reading: nothing waits for it unless told to."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = io.BytesIO()
+        """Takes what `push` is to write."""
+        self._fd = stream.fileno()
+        self._waiting = bytearray()
+        self._poller = select.poll()
+        self._poller.register(self._fd, select.POLLOUT)
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        # A pipe that polls as writable takes this much without blocking.
+        self._step_bytes = 1 << 20 if is_file else select.PIPE_BUF
+
+    def push(self, wait_ms: int = 0) -> bool:
+        """Write until the reader takes no more for that long; return whether all is written.
+
+        Raises OSError.
+        """
+        self._waiting += self.stream.getvalue()
+        self.stream.seek(0)
+        self.stream.truncate()
+        while self._waiting:
+            if not self._poller.poll(wait_ms):
+                return False
+            with memoryview(self._waiting) as view:
+                taken = os.write(self._fd, view[: self._step_bytes])
+            del self._waiting[:taken]
+        return True
 
 
 class _LiveView:
     """Streams events to standard output while they are recorded."""
 
     def __init__(
-        self, tracefs: Tracefs, instance: Tracefs, data: TraceData, sink: Sink, stream: IO[bytes]
+        self, tracefs: Tracefs, instance: Tracefs, data: TraceData, sink: Sink, outlet: _Outlet
     ) -> None:
         self._tracefs = tracefs
         self._instance = instance
         self._data = data
         self._sink = sink
-        self._stream = stream
+        self._outlet = outlet
         self._decoder = LiveDecoder(data)
         self._offsets: dict[int, int] = {}
         self._horizon: int | None = None
@@ -719,16 +816,16 @@ class _LiveView:
 
     def tick(self, recorder: Recorder) -> None:
         """Show what is complete: all that happened before the last flush that all CPUs answered."""
-        if not recorder.is_flushed:
-            return
+        if not recorder.is_flushed or not self._push():
+            return  # what comes meanwhile waits in the spool files
         self._feed(recorder.read_new(self._offsets))
         if self._horizon is not None:
             self._show(self._decoder.take(self._horizon))
         self._horizon = trace_clock_now(self._instance)
         recorder.request_flush()
 
-    def finish(self, directory: Path, data: TraceData) -> None:
-        """Show the rest from the finished recording."""
+    def finish(self, directory: Path, data: TraceData, should_stop: Callable[[], bool]) -> None:
+        """Show the rest from the finished recording, waiting for the reader unless told to stop."""
         self._learn(parse_cmdlines((directory / "saved_cmdlines").read_text(errors="replace")))
         for cpu, pages in data.buffers[0].cpus.items():
             size = data.buffers[0].subbuf_size_bytes
@@ -741,7 +838,15 @@ class _LiveView:
         self._try(self._sink.end)
         if data.latency_text:
             self._try(partial(self._sink.begin, data))  # the report is known only now
-        self._try(self._stream.flush)
+        while not self._push(_OUTLET_WAIT_MS):
+            if should_stop():
+                self.problems.append(
+                    Problem(
+                        "standard output is incomplete",
+                        why="its reader took no more, and you interrupted a second time",
+                    )
+                )
+                return
 
     def _feed(self, fresh: list[tuple[int, bytes]]) -> None:
         import numpy as np  # noqa: PLC0415 - the decoder has loaded it already
@@ -762,12 +867,23 @@ class _LiveView:
             with contextlib.suppress(TracefsError):
                 self._learn(parse_cmdlines(self._tracefs.read("saved_cmdlines")))
         self._try(lambda: self._sink.write(events))
-        self._try(self._stream.flush)
+        self._push()
 
     def _learn(self, cmdlines: Mapping[int, str]) -> None:
         known = self._data.cmdlines
         assert isinstance(known, dict)
         known.update(cmdlines)
+
+    def _push(self, wait_ms: int = 0) -> bool:
+        """Return whether nothing waits any more, because it is written or nobody reads it."""
+        is_empty = True
+
+        def push() -> None:
+            nonlocal is_empty
+            is_empty = self._outlet.push(wait_ms)
+
+        self._try(push)
+        return is_empty or not self._is_open
 
     def _try(self, action: Callable[[], None]) -> None:
         """Write to standard output; when it is gone the recording goes on without it."""
@@ -783,6 +899,21 @@ class _LiveView:
                     why="whoever read it has gone; the recording went on",
                 )
             )
+
+
+def _open_work(path: Path, stack: contextlib.ExitStack, *, is_kept: bool) -> _Work:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputError(
+            Problem(
+                f"cannot open the recording directory '{path}': {errno_text(error.errno or 0)}",
+                why="it is opened with the rights of who started it, and never through a link",
+                fix="name a new directory",
+            )
+        ) from error
+    stack.callback(os.close, fd)
+    return _Work(Path(f"/proc/self/fd/{fd}"), path, fd, is_kept)
 
 
 def _make_private_directory() -> Path:

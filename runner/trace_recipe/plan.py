@@ -103,6 +103,17 @@ class Plan:
         return any(isinstance(step, MakeInstance) for step in self.steps)
 
     @property
+    def trigger_targets(self) -> tuple[str, ...]:
+        """Every `system:event` that a trigger may switch on or off."""
+        found: dict[str, None] = {}
+        for step in self.steps:
+            for file in step.also if isinstance(step, SetFile) else ():
+                parts = file.removeprefix(self.prefix).split("/")
+                if parts[0] == "events" and parts[-1] == "enable":
+                    found[f"{parts[1]}:{parts[2]}"] = None
+        return tuple(found)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Every file that the plan touches, side effects included, each once."""
         touched: dict[str, None] = {}

@@ -327,6 +327,23 @@ def test_a_counted_trigger_keeps_its_count_for_the_recording(cli, recipe, untouc
     assert (cli.directory / "out.txt").read_text().count("<stack trace>") == 3
 
 
+def test_an_event_that_a_trigger_switches_on_is_decoded_by_its_name(cli, recipe, untouched):
+    trigger = "enable_event:sched:sched_wakeup:1"
+    path = recipe(
+        SCHED.replace(
+            '["sched:sched_switch", "sched:sched_waking"]',
+            f"[{{event: 'sched:sched_switch', triggers: ['{trigger}']}}]",
+        )
+    )
+
+    done = cli("run", str(path))
+
+    assert done.returncode == 0, done.stderr
+    text = (cli.directory / "out.txt").read_text()
+    assert " sched_wakeup: comm=" in text
+    assert "unknown" not in text
+
+
 def test_stop_after_events_and_after_bytes(cli, recipe, untouched):
     by_events = recipe(SCHED.replace("duration: 300ms", "stop: {events: 50}"), "a.yaml")
     by_bytes = recipe(
