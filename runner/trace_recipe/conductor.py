@@ -83,6 +83,10 @@ _WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdt
 LATENCY_TRACERS = frozenset(
     {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
 )
+# What markers, trace_printk and the stacktrace option and trigger write without any tracer.
+_TRACERLESS_EVENTS = frozenset(
+    {"print", "bprint", "bputs", "raw_data", "kernel_stack", "user_stack"}
+)
 _LIVE_SINKS = frozenset({"text", "jsonl", "csv"})
 _KALLSYMS = Path("/proc/kallsyms")
 # Given back when the disk is full, so that the manifest and the tables can still be written.
@@ -495,7 +499,7 @@ class Conductor:
         (directory / "plan.json").write_text(json.dumps(plan_to_json(self.plan), indent=2) + "\n")
         names = dict.fromkeys((*self.plan.events, *self.plan.trigger_targets))
         names.update(dict.fromkeys(instance.read("set_event").split()))
-        names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events()))
+        names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events(instance)))
         self._formats = {name: self._format_text(name) for name in names}
         (directory / "formats.json").write_text(
             json.dumps(self._formats, indent=0), "utf-8", "surrogateescape"
@@ -521,9 +525,12 @@ class Conductor:
         finally:
             os.close(fd)
 
-    def _ftrace_events(self) -> list[str]:
+    def _ftrace_events(self, instance: Tracefs) -> list[str]:
+        """Return ftrace's own events that can be in the buffer: tracers have theirs."""
         directory = "events/ftrace"
         names = self.tracefs.list(directory) if self.tracefs.exists(directory) else ()
+        if instance.read("current_tracer").strip() == "nop":
+            names = tuple(name for name in names if name in _TRACERLESS_EVENTS)
         return [name for name in names if self.tracefs.exists(f"{directory}/{name}/format")]
 
     def _format_text(self, full_name: str) -> str:
