@@ -5,6 +5,9 @@ take less than about ten seconds there are named here. What must not run on the 
 (function tracing, latency tracers, the top level) belongs in tests/vm/inside, with no mark.
 """
 
-CONTRACT_MODULES = ("tests/contract/test_control_files.py",)
+CONTRACT_MODULES = (
+    "tests/contract/test_control_files.py",
+    "tests/contract/test_decoder_real.py",
+)
 OPTIONS = ("-m", "tracefs", "-v", "-ra", "--durations=5")
 INNER_TESTS = ("tests/vm/inside", *CONTRACT_MODULES, *OPTIONS)

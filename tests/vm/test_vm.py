@@ -12,7 +12,7 @@ from tests.vm.kernels import KERNELS
 from tests.vm.machine import MachineError, run_pytest, run_shell
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
-TIMEOUT_S = 400
+TIMEOUT_S = 900
 
 
 @pytest.mark.parametrize("name", KERNELS)
