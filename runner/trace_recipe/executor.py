@@ -22,7 +22,7 @@ from trace_recipe.errors import (
     TraceRecipeError,
     errno_text,
 )
-from trace_recipe.journal import Journal, JournalState, journals, read_journal
+from trace_recipe.journal import Journal, JournalState, journals
 from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
 
@@ -79,15 +79,7 @@ class Session:
 
         Raises RestoreError otherwise; the journal then stays for `recover`.
         """
-        state = read_journal(self.journal.path)
-        if state is None:
-            raise RestoreError(
-                Problem(
-                    f"the journal '{self.journal.path}' is gone",
-                    why="somebody removed it while the recipe ran",
-                    fix="look for instances and events of this run by hand",
-                )
-            )
+        state = self.journal.state()
         self.receipt = _put_back(state, self.tracefs, self.journal)
         return _settled(self.receipt, state, self.journal)
 

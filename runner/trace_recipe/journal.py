@@ -37,6 +37,7 @@ __all__ = [
 STATE_DIRECTORY = Path("/run/trace-recipe")
 _SUFFIX = ".journal"
 _VERSION = "v1"
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,15 @@ class Journal:
         with contextlib.suppress(OSError):
             _append(self._fd, {"restoring": file})
 
+    def state(self) -> JournalState:
+        """Read it back through its own descriptor: its name may be gone, or somebody else's."""
+        data = b""
+        while chunk := os.pread(self._fd, _READ_BYTES, len(data)):
+            data += chunk
+        state = _parse(self.path, data, is_live=True)
+        assert state is not None
+        return state
+
     def discard(self) -> None:
         """Remove the journal: everything is back."""
         self.path.unlink(missing_ok=True)
@@ -209,7 +219,7 @@ def journals(directory: Path) -> Iterator[JournalState]:
         paths = [
             path for path in directory.iterdir() if path.suffix == _SUFFIX and not path.is_dir()
         ]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # no run can have left one there
         return
     except OSError as error:
         raise KernelLacksError(
@@ -239,9 +249,13 @@ def read_journal(path: Path) -> JournalState | None:
     try:
         is_live = _is_locked(fd)
         with os.fdopen(os.dup(fd), "rb") as stream:
-            lines = stream.read().split(b"\n")[:-1]
+            return _parse(path, stream.read(), is_live=is_live)
     finally:
         os.close(fd)
+
+
+def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
+    lines = data.split(b"\n")[:-1]
     entries = [_entry(line) for line in lines]
     if not entries or entries[0].get("journal") != _VERSION:
         return None
@@ -255,6 +269,7 @@ def read_journal(path: Path) -> JournalState | None:
             applied[entry["applied"]] = entry["text"]
         elif "intend" in entry:
             intended.add(entry["intend"])
+            applied.pop(entry["intend"], None)  # a second write may have been cut short
         elif "restoring" in entry:
             restoring.add(entry["restoring"])
         elif "made" in entry:

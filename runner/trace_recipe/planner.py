@@ -242,6 +242,9 @@ class _Planner:
                 self.set("trace_options", word, path=("options", option))
                 continue
             self.set(f"options/{option}", value, path=("options", option))
+        if recipe.markers.model_fields_set and "markers" not in recipe.options:
+            # A new instance takes this over from the top level, where somebody may have it off.
+            self.set("options/markers", "1", path=("markers",))
         if recipe.scope.follow:
             self.set("options/event-fork", "1", path=("scope", "follow"))
             if self._traces_functions() and "function-fork" in self.resolved.kernel.options:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from trace_recipe.command import HeldCommand
 from trace_recipe.invoker import find_invoker
 from trace_recipe.recipe.model import Run

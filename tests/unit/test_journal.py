@@ -148,3 +148,35 @@ def test_a_directory_that_may_not_be_read_is_not_taken_for_an_empty_one(tmp_path
 
 def test_run_ids_differ():
     assert len({new_run_id() for _ in range(100)}) == 100
+
+
+def test_a_second_write_to_a_file_counts_as_cut_short_until_it_is_read_back(tmp_path):
+    journal = _begin(tmp_path)
+    journal.intend("events/a/b/trigger")
+    journal.applied("events/a/b/trigger", "stacktrace:unlimited\n")
+    journal.intend("events/a/b/trigger")
+
+    state = read_journal(journal.path)
+
+    assert state.intended == {"events/a/b/trigger"}
+    assert state.applied == {}
+    journal.discard()
+
+
+def test_a_run_reads_its_journal_when_its_name_is_gone(tmp_path):
+    journal = _begin(tmp_path)
+    journal.intend("tracing_on")
+    journal.path.unlink()
+
+    assert journal.state().intended == {"tracing_on"}
+    journal.discard()
+
+
+def test_a_journal_that_somebody_else_has_finished_is_told(tmp_path):
+    journal = _begin(tmp_path)
+    journal.close()
+    (state,) = journals(tmp_path)
+    journal.path.unlink()
+
+    with pytest.raises(KernelLacksError, match="is gone"):
+        Journal.adopt(state)
