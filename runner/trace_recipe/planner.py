@@ -88,7 +88,8 @@ class _Planner:
     def make(self) -> Plan:
         recipe = self.recipe
         if self.is_new:
-            place = self.resolved.loaded.marks.place(("instance",))
+            is_asked = "instance" in recipe.model_fields_set
+            place = self.resolved.loaded.marks.place(("instance",)) if is_asked else None
             self.steps.append(MakeInstance(self.instance, place))
         self.set("tracing_on", "0", path=())
         self._buffer()
