@@ -46,15 +46,18 @@ class Answer:
 
 
 @pytest.fixture
-def answer(monkeypatch, capsys):
+def answer(monkeypatch, capfd):
     """Run the command line in this process, in the directory of the recipes."""
     monkeypatch.chdir(WRONG)
 
     def run(words):
         monkeypatch.setattr(sys, "argv", ["trace-recipe", *words])
+        for name in ("stdout", "stderr"):  # the command line puts its own in their place
+            monkeypatch.setattr(sys, name, getattr(sys, name))
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        printed = capsys.readouterr()
+        sys.stdout.flush()
+        printed = capfd.readouterr()
         return Answer(printed.out, printed.err, int(ended.value.code or 0))
 
     return run
