@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["catalogue_schema", "load_catalogue", "save_catalogue"]
 
+_MAX_BYTES = 64 << 20  # some 4 MB are usual; /dev/zero has no end
 _STRINGS: Mapping[str, Any] = {"type": "array", "items": {"type": "string"}}
 _CPUS: Mapping[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _TEXTS: Mapping[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -66,7 +67,9 @@ def save_catalogue(kernel: Kernel) -> str:
 def load_catalogue(path: Path) -> Kernel:
     """Read a catalogue; raises RecipeError (no such file) or DecodeError (not a catalogue)."""
     try:
-        data = json.loads(path.read_text("utf-8", "surrogateescape"))
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_BYTES)
+        data = json.loads(text.decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise RecipeError(
             Problem(

@@ -21,6 +21,11 @@ __all__ = [
 ]
 
 _SCHEMA_ID = "https://trace-recipe.dev/schema/manifest.v1.schema.json"
+# Bounds that no kernel comes near; a damaged number must not become an allocation.
+_MAX_CPUS = 1 << 16
+_MAX_NAME = 255
+_MIN_SUBBUF_BYTES = 64
+_MAX_SUBBUF_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +48,19 @@ class KernelEntry:
     machine: Annotated[str, Field(description="`uname -m`.")]
     uname: Annotated[str, Field(description="`uname -a`.")]
     byte_order: Annotated[Literal["little", "big"], Field(description="Of the raw pages.")]
-    long_size: Annotated[int, Field(description="Bytes of the kernel's long: 4 or 8.")]
+    long_size: Annotated[Literal[4, 8], Field(description="Bytes of the kernel's long: 4 or 8.")]
     page_size_bytes: Annotated[int, Field(description="Bytes of a page of memory.")]
-    cpu_count: Annotated[int, Field(description="Number of possible CPUs.")]
+    cpu_count: Annotated[int, Field(ge=1, le=_MAX_CPUS, description="Number of possible CPUs.")]
 
 
 @dataclass(frozen=True, slots=True)
 class CpuEntry:
     """One CPU's raw sub-buffers and its counters after the last read."""
 
-    cpu: Annotated[int, Field(description="CPU number.")]
-    file: Annotated[str, Field(description="File with whole sub-buffers, oldest first.")]
+    cpu: Annotated[int, Field(ge=0, lt=_MAX_CPUS, description="CPU number.")]
+    file: Annotated[
+        str, Field(max_length=_MAX_NAME, description="File with whole sub-buffers, oldest first.")
+    ]
     bytes: Annotated[int, Field(description="Size of the file.")]
     overrun: Annotated[int, Field(description="Events overwritten before they were read.")]
     commit_overrun: Annotated[int, Field(description="Events lost to a full buffer in interrupts.")]
@@ -69,7 +76,10 @@ class BufferEntry:
     name: Annotated[str, Field(description='Instance; "" is the top level.')]
     clock: Annotated[str, Field(description="trace_clock while recording.")]
     tracer: Annotated[str, Field(description="current_tracer while recording.")]
-    subbuf_size_bytes: Annotated[int, Field(description="Bytes of one sub-buffer.")]
+    subbuf_size_bytes: Annotated[
+        int,
+        Field(ge=_MIN_SUBBUF_BYTES, le=_MAX_SUBBUF_BYTES, description="Bytes of one sub-buffer."),
+    ]
     cpus: Annotated[tuple[CpuEntry, ...], Field(description="One entry per CPU.")]
 
 

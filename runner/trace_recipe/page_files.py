@@ -21,14 +21,16 @@ class FilePages:
     """`size_bytes` of sub-buffers from byte `offset_bytes` of `path`; reads only what is asked for.
 
     Without `size_bytes` (-1) they go up to the file's end; then a missing file is a DecodeError.
-    The file is opened per read, so that hundreds of CPUs cost no file descriptors. A tail that is
-    no whole sub-buffer is given as a last one, padded with zeros.
+    Of `expected_bytes` what the file does not hold is a damage. The file is opened per read, so
+    that hundreds of CPUs cost no file descriptors. A tail that is no whole sub-buffer is given as a
+    last one, padded with zeros.
     """
 
     path: str | os.PathLike[str]
     subbuf_size_bytes: int
     offset_bytes: int = 0
     size_bytes: int = -1
+    expected_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0:
@@ -49,11 +51,21 @@ class FilePages:
         """Bytes of the incomplete last sub-buffer; 0 when all are whole."""
         return self.size_bytes % self.subbuf_size_bytes
 
+    @property
+    def damages(self) -> tuple[tuple[int, str], ...]:
+        """Where whole sub-buffers are missing at the end, and how much."""
+        missing = self.expected_bytes - self.size_bytes
+        if missing <= 0 or self.truncated_bytes:
+            return ()
+        return ((self.size_bytes, f"{missing} bytes are missing"),)
+
     def read(self, first: int, count: int) -> NDArray[np.uint8]:
         """Read sub-buffers; raises DecodeError when the file cannot be read any more."""
         first, last = max(first, 0), min(first + count, self.count)
         count = max(last - first, 0)
         pages = np.empty((count, self.subbuf_size_bytes), np.uint8)
+        if not count:
+            return pages
         start = first * self.subbuf_size_bytes
         wanted = min(count * self.subbuf_size_bytes, self.size_bytes - start)
         view = pages.reshape(-1).data

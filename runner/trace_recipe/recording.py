@@ -11,7 +11,10 @@ recipe.yaml plan.json
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +51,7 @@ MANIFEST_FILE = "manifest.json"
 KALLSYMS_FILE = "kallsyms.zst"
 LATENCY_FILE = "latency_trace"
 _MAX_KALLSYMS_BYTES = 256 << 20
+_MAX_TEXT_BYTES = 256 << 20
 _NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai"})
 
 
@@ -99,9 +103,12 @@ def open_recording(directory: Path) -> TraceData:
         cpus: dict[int, Pages] = {}
         for cpu in entry.cpus:
             path = directory / Path(cpu.file).name
-            if not path.is_file():
-                raise DecodeError(f"the pages of CPU {cpu.cpu} are missing", file=str(path))
-            cpus[cpu.cpu] = FilePages(path, subbuf_size_bytes=entry.subbuf_size_bytes)
+            cpus[cpu.cpu] = FilePages(
+                path,
+                subbuf_size_bytes=entry.subbuf_size_bytes,
+                size_bytes=path.stat().st_size if path.is_file() else 0,
+                expected_bytes=cpu.bytes,
+            )
         stats = {cpu.cpu: cpu.stats for cpu in entry.cpus}
         # A private instance is the whole recording: it is not named in the outputs.
         buffers.append(Buffer("", entry.clock, entry.subbuf_size_bytes, cpus, stats, entry.tracer))
@@ -179,7 +186,7 @@ def _wall_offset_ns(manifest: Manifest) -> int | None:
 def _kallsyms(directory: Path) -> str:
     path = directory / KALLSYMS_FILE
     try:
-        data = path.read_bytes()
+        data = _bytes(path)
         text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_KALLSYMS_BYTES)
     except FileNotFoundError:
         return ""
@@ -191,8 +198,16 @@ def _kallsyms(directory: Path) -> str:
 def _text(directory: Path, name: str, *, missing: str | None = None) -> str:
     path = directory / name
     try:
-        return path.read_text("utf-8", "surrogateescape")
+        return _bytes(path).decode("utf-8", "surrogateescape")
     except OSError as error:
         if missing is not None:
             return missing
         raise DecodeError(errno_text(error.errno or 0), file=str(path)) from error
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a regular file: a recording from elsewhere may hold a pipe or a link to /dev/zero."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123 - of a descriptor
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return stream.read(_MAX_TEXT_BYTES)
