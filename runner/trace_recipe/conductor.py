@@ -184,6 +184,7 @@ class Conductor:
         self.recording = recording
         self.problems: list[Problem] = []
         self.exit_reason = ""
+        self._is_skipped = False
         self._live: _LiveView | None = None
 
     def run(self) -> RunResult:
@@ -210,7 +211,7 @@ class Conductor:
             return RunResult(
                 manifest=manifest,
                 receipt=receipt,
-                outputs=tuple(name for name, _ in opened),
+                outputs=() if self._is_skipped else tuple(name for name, _ in opened),
                 recording=work.name if work.is_kept else None,
                 problems=tuple(self.problems),
                 decoded_events=written,
@@ -710,6 +711,7 @@ class Conductor:
         return written.events
 
     def _skipped(self, work: _Work) -> None:
+        self._is_skipped = True
         self.problems.append(
             Problem(
                 "outputs were skipped",
