@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trace_recipe.errors import TracefsError
+from trace_recipe.errors import KernelLacksError, TracefsError
 from trace_recipe.journal import journals
 from trace_recipe.plan import MakeInstance, SetFile
 from trace_recipe.planner import default_buffer_bytes
@@ -241,7 +241,9 @@ def _look_at_mount(where: str, mounts: str) -> tuple[Mount | None, Kernel | None
 def _look_at_journals(directory: Path) -> tuple[tuple[JournalState, ...], str]:
     try:
         return tuple(journals(directory)), ""
-    except (OSError, ValueError) as error:
+    except KernelLacksError as error:
+        return (), error.problems[0].what
+    except OSError as error:
         return (), str(error)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trace_recipe import doctor
 from trace_recipe.doctor import (
     Finding,
     Level,
@@ -19,6 +20,7 @@ from trace_recipe.doctor import (
     look_at_machine,
     needed_files,
 )
+from trace_recipe.errors import KernelLacksError, Problem
 from trace_recipe.journal import JournalState
 from trace_recipe.kernel import Kernel
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
@@ -435,10 +437,13 @@ def test_a_state_directory_that_is_a_file_or_a_link_is_not_used(tmp_path):
     assert look_at_machine(tmp_path / "link").state_error == "it is not a directory"
 
 
-def test_a_journal_that_cannot_be_read_is_reported_not_raised(tmp_path):
-    (tmp_path / "x.journal").write_text("not json\n")
+def test_journals_that_cannot_be_read_are_reported_not_raised(tmp_path, monkeypatch):
+    def refuse(directory):
+        raise KernelLacksError(Problem(f"cannot read the state directory '{directory}'"))
+
+    monkeypatch.setattr(doctor, "journals", refuse)
 
     machine = look_at_machine(tmp_path)
 
     assert machine.journals == ()
-    assert machine.journals_error
+    assert "cannot read the state directory" in machine.journals_error
