@@ -63,7 +63,7 @@ def test_a_reader_that_reads_nothing_does_not_keep_the_kernel_tracing(untouched,
 
 
 def test_ctrl_c_works_while_the_reader_reads_nothing(untouched, cli, recipe):
-    running = cli.start("run", str(recipe(FLOOD.format(duration="60s"))))
+    running = cli.start("run", str(recipe(FLOOD.format(duration="60s"))), "--recording", "r")
     instance = _instance("flood", running)
     time.sleep(1.5)
 
@@ -223,7 +223,8 @@ def test_a_recording_belongs_to_the_user_before_sudo(untouched, cli, recipe, the
 
 
 def test_outputs_that_were_skipped_are_not_said_to_be_written(untouched, cli, recipe):
-    running = cli.start("run", str(recipe(QUIET.format(duration="60s", more="delay: 60s"))))
+    path = recipe(QUIET.format(duration="60s", more="delay: 60s"))
+    running = cli.start("run", str(path), "--recording", "r")
     ends_at = time.monotonic() + 30
     while not list(INSTANCES.glob("trace-recipe-quiet-*/set_event_notrace_pid")):
         assert time.monotonic() < ends_at
