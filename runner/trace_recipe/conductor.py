@@ -584,7 +584,7 @@ class Conductor:
                 uname=f"{uname.sysname} {uname.nodename} {uname.release} {uname.version}"
                 f" {uname.machine}",
                 byte_order="little" if kernel.byte_order == "<" else "big",
-                long_size=kernel.long_size,
+                long_size=8 if kernel.long_size == 8 else 4,
                 page_size_bytes=kernel.page_size_bytes,
                 cpu_count=len(kernel.possible_cpus),
             ),

@@ -350,7 +350,7 @@ class _Reader:
     def plain(self, offset: int, length: int, size: int) -> PlainPages:
         there = max(0, min(length, self.cursor.end - offset))
         damages = () if there == length else ((offset + there, _missing(length - there)),)
-        return PlainPages(str(self.path), size, offset, there, damages)
+        return PlainPages(str(self.path), size, offset, there, damages=damages)
 
     def chunked(self, offset: int, length: int, size: int) -> ChunkedPages:
         """Find the chunks of one CPU, up to the first whose header cannot be true."""
