@@ -17,7 +17,7 @@ INSTANCES = Path("/sys/kernel/tracing/instances")
 NOBODY = 65534
 FLOOD = """
 recipe: v1
-name: flood
+name: rev-flood
 events: ["raw_syscalls:sys_enter"]
 duration: {duration}
 run: {{command: [/usr/bin/dd, if=/dev/zero, of=/dev/null, bs=1, count=90000000]}}
@@ -25,7 +25,7 @@ outputs: [{{text: "-"}}]
 """
 QUIET = """
 recipe: v1
-name: quiet
+name: rev-quiet
 events: ["sched:sched_process_exec"]
 duration: {duration}
 {more}
@@ -53,18 +53,18 @@ def _gone(path: Path, within_s: float) -> bool:
 
 def test_a_reader_that_reads_nothing_does_not_keep_the_kernel_tracing(untouched, cli, recipe):
     running = cli.start("run", str(recipe(FLOOD.format(duration="1s"))))
-    instance = _instance("flood", running)
+    instance = _instance("rev-flood", running)
 
     assert _gone(instance, within_s=15)
     out, err = running.communicate(timeout=100)
     assert running.returncode == 0, err
     events = sum(1 for line in out.splitlines() if "sys_enter:" in line or "NR " in line)
-    assert f"flood: {events} events in 1." in err
+    assert f"rev-flood: {events} events in 1." in err
 
 
 def test_ctrl_c_works_while_the_reader_reads_nothing(untouched, cli, recipe):
     running = cli.start("run", str(recipe(FLOOD.format(duration="60s"))), "--recording", "r")
-    instance = _instance("flood", running)
+    instance = _instance("rev-flood", running)
     time.sleep(1.5)
 
     running.send_signal(signal.SIGINT)
@@ -89,7 +89,7 @@ def test_closed_standard_output_is_not_a_traceback(untouched, cli, recipe):
 
 def test_a_journal_removed_during_the_run_is_still_the_way_back(untouched, cli, recipe):
     running = cli.start("run", str(recipe(QUIET.format(duration="60s", more=""))))
-    instance = _instance("quiet", running)
+    instance = _instance("rev-quiet", running)
     shutil.rmtree(cli.state)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
@@ -100,7 +100,7 @@ def test_a_journal_removed_during_the_run_is_still_the_way_back(untouched, cli, 
 
 def test_what_was_recorded_is_written_when_the_restore_fails(untouched, cli, recipe):
     running = cli.start("run", str(recipe(QUIET.format(duration="1500ms", more=""))))
-    instance = _instance("quiet", running)
+    instance = _instance("rev-quiet", running)
     held = os.open(instance / "tracing_on", os.O_RDONLY)
     try:
         subprocess.run(["/bin/true"], check=True)
@@ -226,7 +226,7 @@ def test_outputs_that_were_skipped_are_not_said_to_be_written(untouched, cli, re
     path = recipe(QUIET.format(duration="60s", more="delay: 60s"))
     running = cli.start("run", str(path), "--recording", "r")
     ends_at = time.monotonic() + 30
-    while not list(INSTANCES.glob("trace-recipe-quiet-*/set_event_notrace_pid")):
+    while not list(INSTANCES.glob("trace-recipe-rev-quiet-*/set_event_notrace_pid")):
         assert time.monotonic() < ends_at
         time.sleep(0.02)
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
