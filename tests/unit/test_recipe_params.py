@@ -1,5 +1,7 @@
 """Parameters: declared, typed, bounded, and put in once."""
 
+import json
+
 import pytest
 
 from trace_recipe.errors import RecipeError
@@ -214,3 +216,35 @@ def test_a_wrong_declaration_is_told_once_and_its_uses_are_not(declared, what):
     found = problems(f"params: {{p: {declared}}}\nduration: ${{p}}\n", p="1s")
 
     assert [f[1] for f in found if "no value" not in f[1]] == [what]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "value"),
+    [
+        ('prev_comm == "${who}"', 'a" || prev_comm != "b'),
+        ("prev_comm == '${who}'", "a' || prev_comm != 'b"),
+        ('prev_comm ~ "it\'s*${who}"', 'x"'),
+    ],
+)
+def test_a_value_inside_the_quotes_of_a_filter_cannot_close_them(filter_, value):
+    text = (
+        "recipe: v1\nname: a\nparams: {who: {type: string, default: a}}\n"
+        f"events:\n  - event: sched:sched_switch\n    filter: {json.dumps(filter_)}\n"
+    )
+
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("a.yaml", text, overrides={"who": value})
+
+    assert [problem.key for problem in refused.value.problems] == ["events[0].filter"]
+    assert "would close the quotes" in refused.value.problems[0].what
+
+
+def test_a_value_inside_quotes_may_hold_the_other_quote():
+    text = (
+        "recipe: v1\nname: a\nparams: {who: {type: string, default: a}}\n"
+        "events: [{event: 'sched:sched_switch', filter: 'prev_comm == \"${who}\"'}]\n"
+    )
+
+    loaded = load_recipe("a.yaml", text, overrides={"who": "it's"})
+
+    assert loaded.recipe.events[0].filter == 'prev_comm == "it\'s"'

@@ -27,6 +27,8 @@ __all__ = ["Resolved", "as_text", "key_text", "resolve_params"]
 # Files are joined and parameters declared before anything is put in.
 _LEFT_ALONE = ("include", "params")
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
+# Keys whose texts are filters, or end in one; in them quotes make a text.
+_FILTERED = frozenset({"filter", "triggers"})
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -192,6 +194,11 @@ class _Placer:
                 value = self._value(match, node, path)
                 put = match[0] if value is None else as_text(value)
                 is_literal, raw_start = False, match.start()
+                quote = _open_quote("".join(pieces) + literal) if _FILTERED & {*path} else ""
+                if quote and value is not None and quote in put:
+                    place = node.place(match.start())
+                    self.problems.append(_closes(quote, match[1], put, place, path))
+                    self.unresolved.add(path)
             spans.append(Span(length, raw_start, is_literal=is_literal))
             pieces += [literal, put]
             length += len(put)
@@ -223,6 +230,27 @@ class _Placer:
         fix = _did_you_mean(name, self._declarations) or f"declare '{name}' under 'params'"
         why = has or "the recipe has no parameters"
         return Problem(f"there is no parameter {name!r}", why, fix, key, place)
+
+
+def _open_quote(text: str) -> str:
+    """Return the quote that is open at the end of a part of a filter, "" outside of quotes."""
+    quote = ""
+    for char in text:
+        if not quote and char in "\"'":
+            quote = char
+        elif char == quote:
+            quote = ""
+    return quote
+
+
+def _closes(quote: str, name: str, text: str, place: Place, path: Path) -> Problem:
+    return Problem(
+        f"the value of '{name}' would close the quotes that it stands in: {text!r}",
+        "what is put inside quotes is a part of that text, never of the filter around it",
+        f"give a value without {quote}",
+        key_text(path),
+        place,
+    )
 
 
 def key_text(path: Path) -> str:
