@@ -551,6 +551,9 @@ class Conductor:
         if self.plan.tracer not in LATENCY_TRACERS:
             return
         report = instance.read("trace")
+        if "\n# latency: " not in report:
+            notes.append("no latency above the threshold was met")
+            return
         (directory / LATENCY_FILE).write_text(report, "utf-8", "surrogateescape")
         notes.append(f"the longest latency was {instance.read('tracing_max_latency').strip()} us")
 

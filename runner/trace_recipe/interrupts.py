@@ -1,12 +1,15 @@
 """Interrupts: SIGINT, SIGTERM and SIGHUP as a value that the run looks at, never an exception.
 
-An exception out of a signal handler could strike between a write and its journal line.
+An exception out of a signal handler could strike between a write and its journal line. Nor may the
+handler take a lock that the interrupted code holds, as threading.Event's: it writes to a pipe.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import signal
-import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -22,10 +25,11 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._event = threading.Event()
         self._old: dict[signal.Signals, object] = {}
+        self._wake_read = self._wake_write = -1
 
     def __enter__(self) -> Self:
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         for number in _SIGNALS:
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup: the run shall outlive its terminal
@@ -40,15 +44,22 @@ class Interrupts:
     ) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)  # type: ignore[arg-type]  # what signal() gave us before
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.names.append(signal.Signals(number).name)
-        self._event.set()
+        with contextlib.suppress(BlockingIOError):  # full: whoever waits has been woken long since
+            os.write(self._wake_write, b"x")
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until the first signal or the timeout; return whether there was one."""
-        return self._event.wait(timeout_s)
+        if not self.is_set:
+            poller = select.poll()
+            poller.register(self._wake_read, select.POLLIN)
+            poller.poll(max(timeout_s, 0) * 1000)
+        return self.is_set
 
     @property
     def is_set(self) -> bool:

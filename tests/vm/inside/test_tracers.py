@@ -118,8 +118,11 @@ def test_irqsoff_records_a_latency_trace(cli, recipe, unchanged):
     assert done.returncode == 0, done.stderr
     text = (cli.directory / "irqs.txt").read_text()
     assert text.startswith("# tracer: irqsoff")
-    assert re.search(r"^# latency: \d+ us, #\d+/\d+", text, re.MULTILINE)
-    assert re.search(r"the longest latency was \d+ us", done.stderr)
+    if "no latency above the threshold was met" in done.stderr:  # an idle machine, in its second
+        assert "latency:" not in text
+    else:
+        assert re.search(r"^# latency: \d+ us, #\d+/\d+", text, re.MULTILINE)
+        assert re.search(r"the longest latency was \d+ us", done.stderr)
     assert len([line for line in text.splitlines() if line and not line.startswith("#")]) > 0
 
 
