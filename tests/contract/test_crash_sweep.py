@@ -87,9 +87,7 @@ def _plan(instance: str, *, is_new: bool) -> Plan:
     ]  # fmt: skip
     if is_new:
         steps.insert(0, MakeInstance(instance, None))
-    return Plan(
-        "sweep", "sweep.yaml", "private" if is_new else "named", instance, tuple(steps)
-    )
+    return Plan("sweep", "sweep.yaml", "private" if is_new else "named", instance, tuple(steps))
 
 
 def _write(path: Path, text: str, flags: int = 0) -> None:
