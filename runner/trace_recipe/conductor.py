@@ -365,7 +365,7 @@ class Conductor:
         notes = list(self.plan.notes)
         if not self.plan.makes_instance and (old := recorder.discard_old()):
             notes.append(f"{old} bytes that the instance's buffer held were consumed")
-        self._reserve(work.path)
+        self._reserve(work)
         self._write_texts(work.path, instance)
         started_at_ns = time.time_ns()
         manifest = self._manifest(instance, header.subbuf_size_bytes, notes, started_at_ns)
@@ -511,14 +511,14 @@ class Conductor:
             self._optional("printk_formats"), "utf-8", "surrogateescape"
         )
 
-    def _reserve(self, directory: Path) -> None:
-        fd = os.open(directory / _RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def _reserve(self, work: _Work) -> None:
+        fd = os.open(work.path / _RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(fd, 0, _RESERVE_BYTES)
         except OSError as error:
             raise OutputError(
                 Problem(
-                    f"no room to record in '{directory}': {errno_text(error.errno or 0)}",
+                    f"no room to record in '{work.name}': {errno_text(error.errno or 0)}",
                     why="the raw pages are spooled there before they are decoded",
                     fix="free space, or name a directory on another disk with --recording",
                 )

@@ -228,9 +228,11 @@ def _short(text: str) -> str:
 
 def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json: bool) -> None:
     manifest, recipe = result.manifest, resolved.loaded.recipe
+    losses = [_loss_problem(result, resolved)] if result.is_over_limit else []
+    fails = result.is_over_limit and recipe.loss.action == "fail"
     if as_json:
         data = {
-            "ok": not result.problems,
+            "ok": not result.problems and not fails,
             "recipe": recipe.name,
             "events": manifest.events,
             "lost": manifest.lost,
@@ -239,7 +241,7 @@ def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json
             "receipt": result.receipt.as_json(),
             "outputs": list(result.outputs),
             "recording": str(result.recording) if result.recording else None,
-            "problems": [problem.as_json() for problem in result.problems],
+            "problems": [problem.as_json() for problem in (*result.problems, *losses)],
         }
         print_json(data) if "-" not in result.outputs else say(_json_line(data))
     elif not quiet:
@@ -247,11 +249,10 @@ def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json
             say(line)
     if result.problems and not as_json:
         print_problems(result.problems)
-    if result.is_over_limit and recipe.loss.action == "fail":
-        error = LimitError(_loss_problem(result, resolved), state=State.RESTORED)
-        raise error
-    if result.is_over_limit and not as_json:
-        print_problems([_loss_problem(result, resolved)])
+    if fails:
+        raise LimitError(*losses, state=State.RESTORED)
+    if not as_json:
+        print_problems(losses)
     if result.was_interrupted:
         raise typer.Exit(Interrupted.exit_status)
     if result.problems:
