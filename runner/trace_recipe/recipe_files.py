@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem, RecipeError, errno_text
+from trace_recipe.invoker import Invoker, acting_as, find_invoker
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
 from trace_recipe.recipe.marks import decode_text
 from trace_recipe.suggestions import did_you_mean
@@ -89,8 +90,12 @@ def find_recipe(name: str, environment: Mapping[str, str]) -> Path:
 def open_recipe(
     name: str, environment: Mapping[str, str], overrides: Mapping[str, str]
 ) -> LoadedRecipe:
-    """Find, read and load a recipe; raises RecipeError with all its problems."""
+    """Find, read and load a recipe; raises RecipeError with all its problems.
+
+    Files are read with the invoking user's rights: an error shows lines of what it read.
+    """
     path = find_recipe(name, environment)
+    invoker = find_invoker(environment)
     root = path.parent.resolve()
 
     def read(other: str) -> str:
@@ -98,17 +103,17 @@ def open_recipe(
         target = Path(other).resolve()
         if not target.is_relative_to(root):
             raise PermissionError(1, "outside the recipe's directory")
-        return _read(target)
+        return _read(target, invoker)
 
     try:
-        text = _read(path)
+        text = _read(path, invoker)
     except OSError as error:
         raise RecipeError(_unreadable(str(path), errno_text(error.errno or 0))) from error
     return load_recipe(str(path), text, overrides=overrides, read=read)
 
 
-def _read(path: Path) -> str:
-    with path.open("rb") as stream:
+def _read(path: Path, invoker: Invoker) -> str:
+    with acting_as(invoker), path.open("rb") as stream:
         return decode_text(str(path), stream.read(_MAX_BYTES + 1))
 
 
