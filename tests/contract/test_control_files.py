@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fake_tracefs import EVENT, NO_TRIGGERS, RULES, FakeTracefs
-from tests.requirements import need
 from tests.vm.machine import IN_VM
 from trace_recipe.control_files import control_file
 from trace_recipe.errors import TracefsError
@@ -35,18 +34,19 @@ class Tree:
         return self.top.instance(NAME)
 
     def home(self, rule):
-        """Return where the rule's file may be tried, or skip with the reason."""
-        if rule.top_only and self.kind == "real":
-            need(
-                "vm", is_there=bool(os.environ.get(IN_VM)), reason="the top level is not ours here"
-            )
+        """Return where the rule's file may be tried, or skip with the reason.
+
+        What this kernel lacks and what is not ours here is tried in the machines of tests/vm.
+        """
+        if rule.top_only and self.kind == "real" and not os.environ.get(IN_VM):
+            pytest.skip("the top level is not ours here")
         home = self.top if rule.top_only else self.instance
         try:
             home.read(rule.path)
         except TracefsError as error:
             if self.kind == "fake" or error.errno not in {errno.ENOENT, errno.EPERM}:
                 raise
-            need(rule.path, is_there=False, reason=f"{rule.path}: {errno.errorcode[error.errno]}")
+            pytest.skip(f"{rule.path}: {errno.errorcode[error.errno]}")
         for path, text in rule.prepared:
             with contextlib.suppress(TracefsError):
                 home.write(path, text)
