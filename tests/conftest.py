@@ -41,6 +41,7 @@ class Cli:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state = directory / "state"
+        self.started: list[subprocess.Popen[str]] = []
 
     def command(self, *words: str) -> list[str]:
         takes_state = {"run", "restore", "recover", "status"}
@@ -95,7 +96,7 @@ class Cli:
         return subprocess.CompletedProcess(words, status, out, err)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        running = subprocess.Popen(
             self.command(*words),
             cwd=self.directory,
             env=self.environment(),
@@ -103,12 +104,25 @@ class Cli:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(running)
+        return running
+
+    def clean_up(self) -> None:
+        """After a failed test: end what it left running, and put the machine back."""
+        left = [running for running in self.started if running.poll() is None]
+        for running in left:
+            running.kill()
+            running.communicate()
+        if left:
+            self("recover")
 
 
 @pytest.fixture
 def cli(tmp_path):
     """The command line in an empty directory."""
-    return Cli(tmp_path)
+    made = Cli(tmp_path)
+    yield made
+    made.clean_up()
 
 
 @pytest.fixture

@@ -170,8 +170,11 @@ def theirs():
 
 
 def _under_sudo(cli, home: Path, recipe: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    theirs = home / "recipe.yaml"  # a recipe is read with the rights of who called sudo
+    shutil.copy(recipe, theirs)
+    theirs.chmod(0o644)
     return subprocess.run(
-        cli.command("run", str(recipe), *words),
+        cli.command("run", str(theirs), *words),
         cwd=home,
         env={**cli.environment(), "SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY)},
         capture_output=True,

@@ -49,8 +49,11 @@ outputs: [{text: out.txt}]
 
 
 def _is_recording(instance: Path) -> bool:
-    on = (instance / "tracing_on").read_text().strip() == "1"
-    return on and bool((instance / "set_event").read_text())
+    try:
+        on = (instance / "tracing_on").read_text().strip() == "1"
+        return on and bool((instance / "set_event").read_text())
+    except OSError:  # it has just been made, or is being removed
+        return False
 
 
 def _wait_for_instance(name: str, running: subprocess.Popen[str] | None = None) -> Path:
@@ -94,6 +97,8 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
 def test_the_runner_is_not_in_its_own_trace(cli, recipe, untouched):
     path = recipe(SCHED.replace('"sched:sched_switch", "sched:sched_waking"', "raw_syscalls:*"))
     running = cli.start("run", str(path), "--recording", "r.rec")
+    while running.poll() is None:
+        time.sleep(0.01)  # a system call for the trace
     _, err = running.communicate(timeout=60)
 
     assert running.returncode == 0, err

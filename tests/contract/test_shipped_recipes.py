@@ -57,8 +57,11 @@ CASES = {
 
 
 def _is_recording(instance: Path) -> bool:
-    on = (instance / "tracing_on").read_text().strip() == "1"
-    return on and bool((instance / "set_event").read_text())
+    try:
+        on = (instance / "tracing_on").read_text().strip() == "1"
+        return on and bool((instance / "set_event").read_text())
+    except OSError:  # it has just been made, or is being removed
+        return False
 
 
 def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[str]:
