@@ -2,20 +2,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from trace_recipe.interrupts import Interrupts
 
 # Signals that strike at every point of a wait; a lock in the handler hangs within a second.
 STORM = """
-import os, signal, sys, time
+import itertools, os, signal, sys, time
 from trace_recipe.interrupts import Interrupts
 parent = os.getpid()
+count = itertools.count()
 child = os.fork()
 if child == 0:
     ends_at = time.monotonic() + 2
     while time.monotonic() < ends_at:
         os.kill(parent, signal.SIGTERM)
+        if next(count) % 50 == 0:
+            time.sleep(0.001)  # handlers that interrupt each other without end are another matter
     os._exit(0)
 with Interrupts() as interrupts:
     waits = 0
@@ -36,6 +40,13 @@ def test_a_storm_of_signals_never_blocks_the_wait():
 
     assert done.returncode in {0, -signal.SIGTERM}, done.stderr  # -15: one struck before or after
     assert "Error" not in done.stderr
+
+
+def test_the_handler_has_no_lock_to_wait_for():
+    with Interrupts() as interrupts:
+        held = [value for value in vars(interrupts).values() if isinstance(value, threading.Event)]
+
+    assert held == []  # the interrupted code may be inside its lock
 
 
 def test_a_signal_ends_the_wait_at_once_and_stays_noted():
