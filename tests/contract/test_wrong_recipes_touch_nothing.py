@@ -17,15 +17,18 @@ RUNS = "recipe: v1\nname: wrong\nevents: [sched:sched_process_exec]\nduration: 1
 
 
 @pytest.fixture
-def exit_status_of(monkeypatch, capsys, tmp_path):
+def exit_status_of(monkeypatch, capfd, tmp_path):
     """Run the command line in this process and in an empty directory."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["trace-recipe", *words])
+        for name in ("stdout", "stderr"):  # the command line puts its own in their place
+            monkeypatch.setattr(sys, name, getattr(sys, name))
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return int(ended.value.code or 0), capsys.readouterr().err
+        sys.stderr.flush()
+        return int(ended.value.code or 0), capfd.readouterr().err
 
     return run
 
