@@ -45,3 +45,12 @@ def differences(before: dict[str, str], after: dict[str, str]) -> dict[str, tupl
         for file in sorted(before.keys() | after.keys())
         if before.get(file) != after.get(file)
     }
+
+
+def is_recording(instance: Path) -> bool:
+    """Whether an instance is there, has events enabled and is turned on."""
+    try:
+        on = (instance / "tracing_on").read_text().strip() == "1"
+        return on and bool((instance / "set_event").read_text())
+    except OSError:  # it has just been made, or is being removed
+        return False

@@ -133,16 +133,6 @@ class InstanceBusyError(KernelLacksError):
     """Somebody else holds the instance or the shared file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the kernel said when it refused one access."""
-
-    file: str
-    action: str
-    errno: int
-    error_log: str = ""
-
-
 class TracefsError(TraceRecipeError):
     """One access to tracefs was refused; raised at the seam only, always from the OSError."""
 

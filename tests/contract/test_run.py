@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.conftest import ROOT
-from tests.tracefs_tree import differences, snapshot
+from tests.tracefs_tree import differences, is_recording, snapshot
 
 pytestmark = pytest.mark.tracefs
 
@@ -48,19 +48,11 @@ outputs: [{text: out.txt}]
 """
 
 
-def _is_recording(instance: Path) -> bool:
-    try:
-        on = (instance / "tracing_on").read_text().strip() == "1"
-        return on and bool((instance / "set_event").read_text())
-    except OSError:  # it has just been made, or is being removed
-        return False
-
-
 def _wait_for_instance(name: str, running: subprocess.Popen[str] | None = None) -> Path:
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
         for path in INSTANCES.iterdir():
-            if name in path.name and _is_recording(path):
+            if name in path.name and is_recording(path):
                 return path
         if running is not None and running.poll() is not None:
             raise AssertionError(f"it ended: {running.communicate()}")

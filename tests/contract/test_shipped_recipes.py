@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.tracefs_tree import is_recording
 from trace_recipe.recording import open_recording
 from trace_recipe.writer import write_outputs
 
@@ -56,14 +57,6 @@ CASES = {
 }
 
 
-def _is_recording(instance: Path) -> bool:
-    try:
-        on = (instance / "tracing_on").read_text().strip() == "1"
-        return on and bool((instance / "set_event").read_text())
-    except OSError:  # it has just been made, or is being removed
-        return False
-
-
 def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[str]:
     recipe = ROOT / "recipes" / f"{name}.yaml"
     running = cli.start("run", str(recipe), "--set", "duration=60s", "--recording", "out.rec")
@@ -71,7 +64,7 @@ def _run_with(cli, name: str, provocation: str) -> subprocess.CompletedProcess[s
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at and running.poll() is None:
         ready = [one for one in instances.iterdir() if name in one.name]
-        if ready and _is_recording(ready[0]):
+        if ready and is_recording(ready[0]):
             break
         time.sleep(0.02)
     time.sleep(0.2)
