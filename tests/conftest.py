@@ -1,5 +1,6 @@
 """What every test on the real tracefs needs: the mount, and a machine that is left as it was."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from tests.requirements import need
 from tests.tracefs_tree import differences, snapshot
 
 ROOT = Path(__file__).parent.parent
+LOCK = "/run/trace-recipe-tests.lock"
 
 
 @pytest.fixture(autouse=True)
 def _tracefs_is_there(request):
     """A test marked `tracefs` skips, or fails, where there is none; others are not touched."""
     if request.node.get_closest_marker("tracefs") is None:
+        yield
         return
     is_root = os.geteuid() == 0
     need("tracefs", is_there=is_root, reason="it takes root to use tracefs")
@@ -25,6 +28,10 @@ def _tracefs_is_there(request):
     if not clock.exists():
         subprocess.run(["mount", "-t", "tracefs", "nodev", str(clock.parent)], check=False)
     need("tracefs", is_there=clock.exists(), reason="no tracefs here, and it cannot be mounted")
+    # Two test runs on one machine take turns: each compares the whole tree.
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -116,6 +116,32 @@ def sleeps():
         time.sleep(0.001)
 
 
+def interrupts():
+    """Write to the disk until a device has interrupted, which a machine may not do by itself."""
+    before = _device_interrupts()
+    ends_at = time.monotonic() + 20
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+        while _device_interrupts() < before + 3:
+            file.write(b"x" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+            if time.monotonic() > ends_at:
+                raise AssertionError("no device interrupts on this machine")
+
+
+def _device_interrupts():
+    """Count what /proc/interrupts has under numbers: those of devices, which `irq:*` tells of."""
+    with open("/proc/interrupts") as file:
+        rows = [line.split() for line in file][1:]
+    return sum(
+        int(word)
+        for row in rows
+        if row[0].rstrip(":").isdigit()
+        for word in row[1:]
+        if word.isdigit()
+    )
+
+
 def faults():
     """Touch fresh pages."""
     area = mmap.mmap(-1, 64 * mmap.PAGESIZE)

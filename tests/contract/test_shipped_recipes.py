@@ -47,7 +47,11 @@ CASES = {
     ),
     "tcp-retransmits": ("retransmits", ["tcp_retransmit_skb"], ["state=TCP_SYN_SENT"]),
     "sched-timeline": ("sleeps", ["sched_switch", "sched_waking"], []),
-    "irq-activity": ("sleeps", ["irq_handler_entry", "softirq_entry", "softirq_exit"], ["vec="]),
+    "irq-activity": (
+        "interrupts",
+        ["irq_handler_entry", "softirq_entry", "softirq_exit"],
+        ["vec="],
+    ),
     "page-faults": ("faults", ["page_fault_user"], ["address=", "error_code=0x"]),
     "user-markers": (
         "marks",

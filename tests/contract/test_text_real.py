@@ -72,7 +72,8 @@ def work(directory):
     descriptor = os.open(directory / "trace_marker_raw", os.O_WRONLY)
     os.write(descriptor, b"\x07\0\0\0abc")
     os.close(descriptor)
-    time.sleep(0.02)
+    for _ in range(60):  # two switches each, however idle the machine is
+        time.sleep(0.001)
 
 
 def record(directory, events):
