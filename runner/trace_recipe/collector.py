@@ -1,0 +1,248 @@
+"""Collector: what the kernel tells about a recording beside its pages: formats, tables, clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from trace_recipe.errors import TracefsError
+from trace_recipe.events import Buffer
+from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.manifest import (
+    BufferEntry,
+    ClockPair,
+    CpuEntry,
+    KernelEntry,
+    Manifest,
+    RecipeEntry,
+)
+from trace_recipe.plan import plan_to_json
+from trace_recipe.recorder import CpuStats, trace_clock_now
+from trace_recipe.recording import KALLSYMS_FILE, LATENCY_FILE, make_trace_data
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trace_recipe.events import TraceData
+    from trace_recipe.plan import Plan
+    from trace_recipe.recorder import Recorder
+    from trace_recipe.resolver import ResolvedRecipe
+    from trace_recipe.tracefs import Tracefs
+
+__all__ = ["Collector", "finished_manifest", "tool_version"]
+
+LATENCY_TRACERS = frozenset(
+    {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
+)
+# What markers, trace_printk and the stacktrace option and trigger write without any tracer.
+_TRACERLESS_EVENTS = frozenset(
+    {"print", "bprint", "bputs", "raw_data", "kernel_stack", "user_stack"}
+)
+_KALLSYMS = Path("/proc/kallsyms")
+
+
+def tool_version() -> str:
+    """Return `trace-recipe X.Y.Z`."""
+    try:
+        return f"trace-recipe {version('trace-recipe')}"
+    except PackageNotFoundError:
+        return "trace-recipe (not installed)"
+
+
+class Collector:
+    """Reads from an applied instance and writes into the directory of its recording."""
+
+    def __init__(
+        self,
+        resolved: ResolvedRecipe,
+        plan: Plan,
+        *,
+        tracefs: Tracefs,
+        instance: Tracefs,
+        directory: Path,
+    ) -> None:
+        self.resolved = resolved
+        self.plan = plan
+        self.tracefs = tracefs
+        self.instance = instance
+        self.directory = directory
+        self._formats: dict[str, str] = {}
+
+    def write_texts(self) -> None:
+        """Write what is known before the start: recipe, plan, formats, page headers."""
+        loaded = self.resolved.loaded
+        (self.directory / "recipe.yaml").write_text(loaded.text, "utf-8")
+        plan = json.dumps(plan_to_json(self.plan), indent=2)
+        (self.directory / "plan.json").write_text(f"{plan}\n")
+        names = dict.fromkeys((*self.plan.events, *self.plan.trigger_targets))
+        names.update(dict.fromkeys(self.instance.read("set_event").split()))
+        names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events()))
+        self._formats = {name: self._format_text(name) for name in names}
+        (self.directory / "formats.json").write_text(
+            json.dumps(self._formats, indent=0), "utf-8", "surrogateescape"
+        )
+        for name in ("header_page", "header_event"):
+            (self.directory / name).write_text(self.instance.read(f"events/{name}"))
+        (self.directory / "printk_formats").write_text(
+            self._optional("printk_formats"), "utf-8", "surrogateescape"
+        )
+
+    def write_tables(self) -> list[str]:
+        """Write what the kernel learnt while it traced; return notes for the user."""
+        cmdlines = self._optional("saved_cmdlines")
+        (self.directory / "saved_cmdlines").write_text(cmdlines, "utf-8", "surrogateescape")
+        (self.directory / "saved_tgids").write_text(self._optional("saved_tgids"))
+        with contextlib.suppress(OSError):  # without symbols addresses stay numbers
+            packed = zstandard.ZstdCompressor(level=1).compress(_KALLSYMS.read_bytes())
+            (self.directory / KALLSYMS_FILE).write_bytes(packed)
+        return self._write_latency()
+
+    def clock_pair(self) -> ClockPair:
+        """Return the trace clock and the wall clock of one moment."""
+        before_ns = time.time_ns()
+        trace = trace_clock_now(self.instance)
+        after_ns = time.time_ns()
+        return ClockPair(trace, (before_ns + after_ns) // 2)
+
+    def manifest(self, cpus: Sequence[int], subbuf_size_bytes: int) -> Manifest:
+        """Return the manifest of a recording that has not begun."""
+        loaded = self.resolved.loaded
+        kernel = self.resolved.kernel
+        uname = os.uname()
+        clock = self.instance.read("trace_clock")
+        buffer = BufferEntry(
+            name=self.plan.instance,
+            clock=clock[clock.index("[") + 1 : clock.index("]")],
+            tracer=self.instance.read("current_tracer").strip(),
+            subbuf_size_bytes=subbuf_size_bytes,
+            cpus=tuple(CpuEntry(cpu, f"cpu{cpu}.raw", 0, 0, 0, 0, 0, "") for cpu in cpus),
+        )
+        return Manifest(
+            manifest="v1",
+            tool=tool_version(),
+            recipe=RecipeEntry(loaded.recipe.name, loaded.path, loaded.sha256, dict(loaded.params)),
+            kernel=KernelEntry(
+                release=kernel.release,
+                machine=kernel.machine,
+                uname=f"{uname.sysname} {uname.nodename} {uname.release} {uname.version}"
+                f" {uname.machine}",
+                byte_order="little" if kernel.byte_order == "<" else "big",
+                long_size=8 if kernel.long_size == 8 else 4,
+                page_size_bytes=kernel.page_size_bytes,
+                cpu_count=len(kernel.possible_cpus),
+            ),
+            buffers=(buffer,),
+            clock_pairs=(self.clock_pair(),),
+            started_at_ns=time.time_ns(),
+            duration_ns=0,
+            events=0,
+            lost=0,
+            exit_reason="unfinished",
+            command_exit_status=None,
+            options=_options(self.instance),
+            notes=(),
+        )
+
+    def live_data(self, manifest: Manifest) -> TraceData:
+        """Return what decoding needs while the pages are still being recorded."""
+        entry = manifest.buffers[0]
+        header_page = (self.directory / "header_page").read_text()
+        formats = [
+            parse_event_format(text, name.partition(":")[0], long_size=manifest.kernel.long_size)
+            for name, text in self._formats.items()
+        ]
+        return make_trace_data(
+            manifest,
+            formats={one.id: one for one in formats},
+            buffers=(Buffer("", entry.clock, entry.subbuf_size_bytes, {}, {}, entry.tracer),),
+            data_offset=parse_header_page(header_page).data_offset,
+            header_page_text=header_page,
+            header_event_text=(self.directory / "header_event").read_text(),
+            cmdlines_text=self._optional("saved_cmdlines"),
+            tgids_text=self._optional("saved_tgids"),
+            printk_text=self._optional("printk_formats"),
+            kallsyms_text=_KALLSYMS.read_text() if _KALLSYMS.exists() else "",
+        )
+
+    def _ftrace_events(self) -> list[str]:
+        """Return ftrace's own events that can be in the buffer: tracers have theirs."""
+        directory = "events/ftrace"
+        names = self.tracefs.list(directory) if self.tracefs.exists(directory) else ()
+        if self.instance.read("current_tracer").strip() == "nop":
+            names = tuple(name for name in names if name in _TRACERLESS_EVENTS)
+        return [name for name in names if self.tracefs.exists(f"{directory}/{name}/format")]
+
+    def _format_text(self, full_name: str) -> str:
+        system, _, name = full_name.partition(":")
+        return self.tracefs.read(f"events/{system}/{name}/format")
+
+    def _write_latency(self) -> list[str]:
+        if self.plan.tracer not in LATENCY_TRACERS:
+            return []
+        report = self.instance.read("trace")
+        if "\n# latency: " not in report:
+            return ["no latency above the threshold was met"]
+        (self.directory / LATENCY_FILE).write_text(report, "utf-8", "surrogateescape")
+        return [f"the longest latency was {self.instance.read('tracing_max_latency').strip()} us"]
+
+    def _optional(self, name: str) -> str:
+        try:
+            return self.tracefs.read(name)
+        except TracefsError:
+            return ""
+
+
+def finished_manifest(
+    manifest: Manifest,
+    recorder: Recorder,
+    *,
+    stats: Sequence[CpuStats],
+    clock_pairs: tuple[ClockPair, ...],
+    duration_ns: int,
+    exit_reason: str,
+    command_exit_status: int | None,
+    notes: Sequence[str],
+) -> Manifest:
+    """Return the manifest with what the recording came to."""
+    by_cpu = {one.cpu: one for one in stats}
+    cut = recorder.cut_bytes
+    cpus = []
+    for cpu, spool, size in recorder.spools:
+        one = by_cpu.get(cpu) or CpuStats(cpu, 0, 0, 0, 0, 0, "")
+        cpus.append(
+            CpuEntry(
+                cpu,
+                spool.name,
+                size,
+                one.overrun,
+                one.commit_overrun,
+                one.dropped_events,
+                cut[cpu],
+                one.text,
+            )
+        )
+    return replace(
+        manifest,
+        buffers=(replace(manifest.buffers[0], cpus=tuple(cpus)),),
+        clock_pairs=clock_pairs,
+        duration_ns=duration_ns,
+        events=sum(one.read_events for one in stats),
+        lost=sum(one.lost for one in stats),
+        exit_reason=exit_reason,
+        command_exit_status=command_exit_status,
+        notes=tuple(notes),
+    )
+
+
+def _options(instance: Tracefs) -> dict[str, bool]:
+    words = instance.read("trace_options").split()
+    # No option's name begins with "no", so the prefix can be taken off.
+    return {word.removeprefix("no"): not word.startswith("no") for word in words}

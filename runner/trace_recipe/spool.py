@@ -1,0 +1,141 @@
+"""Spool: the private directory that raw pages and their tables are written to while tracing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trace_recipe.errors import OutputError, Problem, errno_text
+from trace_recipe.invoker import acting_as
+from trace_recipe.outputs import open_output_folder
+
+if TYPE_CHECKING:
+    from trace_recipe.invoker import Invoker
+
+__all__ = ["Spool", "make_recording_spool", "make_temporary_spool", "recording_name"]
+
+_WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
+# Given back when the disk is full, so that the manifest and the tables can still be written.
+_RESERVE_FILE = ".reserve"
+_RESERVE_BYTES = 2 << 20
+
+
+@dataclass(slots=True)
+class Spool:
+    """A directory held open; `is_kept` when it stays as a Recording."""
+
+    path: Path
+    """The way to it through our descriptor, which holds whatever its name becomes meanwhile."""
+    name: Path
+    fd: int
+    is_kept: bool
+
+    def reserve(self) -> None:
+        """Set room aside for what is written after the disk is full; raises OutputError."""
+        fd = os.open(self.path / _RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+        except OSError as error:
+            raise OutputError(
+                Problem(
+                    f"no room to record in '{self.name}': {errno_text(error.errno or 0)}",
+                    why="the raw pages are spooled there before they are decoded",
+                    fix="free space, or name a directory on another disk with --recording",
+                )
+            ) from error
+        finally:
+            os.close(fd)
+
+    def use_reserve(self) -> None:
+        """Give the reserved room back to the disk."""
+        (self.path / _RESERVE_FILE).unlink(missing_ok=True)
+
+    def close(self, invoker: Invoker) -> None:
+        """Hand a kept directory to who started the run; remove any other."""
+        if not self.is_kept:
+            shutil.rmtree(self.name)
+        elif invoker.is_other:
+            for path in self.path.iterdir():
+                os.chown(path, invoker.uid, invoker.gid, follow_symlinks=False)
+            os.fchown(self.fd, invoker.uid, invoker.gid)
+        os.close(self.fd)
+
+
+def recording_name(recipe: str) -> Path:
+    """Return the directory for a recording that nobody named."""
+    return Path(f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}.rec")
+
+
+def make_temporary_spool() -> Spool:
+    """Make a directory that only root can enter, removed with the run; raises OutputError."""
+    base = _WORK_DIRECTORY if Path(_WORK_DIRECTORY).is_dir() else tempfile.gettempdir()
+    try:
+        path = Path(tempfile.mkdtemp(prefix="trace-recipe-", dir=base))
+    except OSError as error:
+        raise OutputError(
+            Problem(
+                f"cannot make a directory in '{base}': {errno_text(error.errno or 0)}",
+                why="the raw pages are spooled there before they are decoded",
+                fix="name a directory of yours with --recording",
+            )
+        ) from error
+    return _open(path, is_kept=False)
+
+
+def make_recording_spool(path: Path, invoker: Invoker) -> Spool:
+    """Make `path`, which stays as the Recording, with the invoker's rights; raises OutputError."""
+    open_output_folder(path, invoker)
+    with acting_as(invoker):
+        spool = _open(path, is_kept=True)
+    try:
+        _take_over(spool, invoker)
+    except BaseException:
+        os.close(spool.fd)
+        raise
+    return spool
+
+
+def _take_over(spool: Spool, invoker: Invoker) -> None:
+    # Root writes here until the end, so nobody else may put a link in the place of a file; a
+    # directory that the invoker could not have made is refused.
+    found = os.fstat(spool.fd)
+    if invoker.is_other and found.st_uid != invoker.uid:
+        raise OutputError(
+            Problem(
+                f"recording directory '{spool.name}' belongs to somebody else (uid {found.st_uid})",
+                why=f"root records on behalf of {invoker.name} only where they could",
+                fix="name a new directory",
+            )
+        )
+    os.fchmod(spool.fd, 0o700)
+    os.fchown(spool.fd, os.geteuid(), os.getegid())
+    if any(spool.path.iterdir()):
+        os.fchown(spool.fd, found.st_uid, found.st_gid)
+        os.fchmod(spool.fd, stat.S_IMODE(found.st_mode))
+        raise OutputError(
+            Problem(
+                f"recording directory '{spool.name}' is not empty",
+                why="a recording never overwrites another one",
+                fix="name a new directory",
+            )
+        )
+
+
+def _open(path: Path, *, is_kept: bool) -> Spool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputError(
+            Problem(
+                f"cannot open the recording directory '{path}': {errno_text(error.errno or 0)}",
+                why="it is opened with the rights of who started it, and never through a link",
+                fix="name a new directory",
+            )
+        ) from error
+    return Spool(Path(f"/proc/self/fd/{fd}"), path, fd, is_kept)
