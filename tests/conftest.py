@@ -74,6 +74,7 @@ class Cli:
     def _forked(self, *words: str) -> subprocess.CompletedProcess[str]:
         from trace_recipe import conductor  # noqa: F401 - loaded before the fork, so only once
         from trace_recipe.__main__ import main
+        from trace_recipe.cli import look, make, report, run, state  # noqa: F401
 
         paths = [self.directory / ".stdout", self.directory / ".stderr"]
         pid = os.fork()

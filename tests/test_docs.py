@@ -18,7 +18,7 @@ from trace_recipe.recipe.model import Recipe
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 GROUP: Any = typer.main.get_command(app)
-COMMANDS = sorted(GROUP.commands)
+COMMANDS = sorted(GROUP.list_commands(None))
 
 
 def _section(title: str) -> str:
@@ -28,7 +28,7 @@ def _section(title: str) -> str:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_stands_in_the_readme_and_has_help(name):
     assert re.search(rf"^\| `{name}[ `]", _section("Commands"), re.MULTILINE)
-    assert GROUP.commands[name].help
+    assert GROUP.get_command(None, name).help
 
 
 def test_the_readme_names_no_command_that_is_not_there():

@@ -22,7 +22,7 @@ from trace_recipe.filters import (
     kernel_int,
 )
 from trace_recipe.formats import FieldKind
-from trace_recipe.suggestions import closest, did_you_mean, listed
+from trace_recipe.suggestions import closest, did_you_mean, either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ def _unknown_field(name: str, event: EventFormat) -> Problem:
     if name in _EVERYWHERE:
         fix = f"write '{_EVERYWHERE[name]}'"
     elif near:
-        fix = f"did you mean {' or '.join(repr(one) for one in near)}?"
+        fix = either(near)
     else:
         fix = "common_pid, CPU and COMM exist in every event"
     return Problem(

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem
-from trace_recipe.suggestions import closest, did_you_mean, listed
+from trace_recipe.suggestions import closest, did_you_mean, either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -153,10 +153,7 @@ def eventless_name(name: str, events: Sequence[str]) -> str:
     if call in events:
         return f"write '{call}'"
     names = {event.partition(":")[2]: event for event in events}
-    near = closest(name, names)
-    if near:
-        return f"did you mean {' or '.join(repr(names[one]) for one in near)}?"
-    return ""
+    return either(names[one] for one in closest(name, names))
 
 
 def absent_option(option: str, known: Iterable[str]) -> Problem:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["closest", "did_you_mean", "listed"]
+__all__ = ["closest", "did_you_mean", "either", "listed"]
 
 _LONGEST_LIST = 12
 
@@ -24,8 +24,13 @@ def closest(word: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Return `did you mean 'x' or 'y'?` for the closest names, or `otherwise`."""
-    found = closest(word, known)
-    return f"did you mean {' or '.join(repr(one) for one in found)}?" if found else otherwise
+    return either(closest(word, known)) or otherwise
+
+
+def either(names: Iterable[str]) -> str:
+    """Return `did you mean 'x' or 'y'?`, or nothing when there are no names."""
+    quoted = " or ".join(repr(one) for one in names)
+    return f"did you mean {quoted}?" if quoted else ""
 
 
 def listed(names: Iterable[str], *, longest: int = _LONGEST_LIST) -> str:

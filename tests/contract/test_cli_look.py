@@ -275,7 +275,7 @@ def test_doctor_without_tracefs_does_not_mount_it(cli):
 def test_doctor_tells_a_user_without_rights_what_root_can_do(cli):
     # Rights are dropped when all is imported: the interpreter may lie where nobody can read it.
     code = (
-        "import os, sys, trace_recipe.cli, trace_recipe.doctor, typer.rich_utils\n"
+        "import os, sys, trace_recipe.cli.look, trace_recipe.doctor, typer.rich_utils\n"
         "trace_recipe.doctor.look_at_machine(trace_recipe.cli.kernels.DEFAULT_STATE)\n"
         f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)\n"
         "sys.argv = ['trace-recipe', 'doctor', '--json']\n"

@@ -6,28 +6,84 @@ import errno
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from trace_recipe.cli import look, make, report, run, state
 from trace_recipe.cli.completions import whole_words
 from trace_recipe.cli.messages import print_error, say
 from trace_recipe.cli.streams import guard_streams
-from trace_recipe.errors import OutputError, TraceRecipeError, errno_text
+from trace_recipe.cli.usage import Commands, UsageError, usage_problem
+from trace_recipe.errors import OutputError, RecipeError, TraceRecipeError, errno_text
 
 __all__ = ["app", "main"]
 
 _STANDARD_OUTPUT = 1
+_MODULES = {
+    "run": "run",
+    "plan": "run",
+    "validate": "run",
+    "check": "run",
+    "status": "state",
+    "restore": "state",
+    "recover": "state",
+    "report": "report",
+    "list": "look",
+    "explain": "look",
+    "doctor": "look",
+    "catalog": "make",
+    "init": "make",
+    "schema": "make",
+}
+
+
+class _LazyCommands(Commands):
+    """The commands, each imported with its module when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(_MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in _MODULES and cmd_name not in self.commands:
+            module = import_module(f"trace_recipe.cli.{_MODULES[cmd_name]}")
+            holder = typer.Typer()
+            module.register(holder)
+            self.commands.update(typer.main.get_group(holder).commands)
+        return super().get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     name="trace-recipe",
-    no_args_is_help=True,
+    cls=_LazyCommands,
     pretty_exceptions_enable=False,
     help="Run declarative ftrace recipes and leave the kernel exactly as it was.",
 )
-for commands in (run, state, report, look, make):
-    commands.register(app)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from trace_recipe.conductor import tool_version
+
+        print(tool_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    del version  # its callback has done it
 
 
 def main() -> None:
@@ -47,15 +103,23 @@ def main() -> None:
 
 
 def _run() -> int:
+    words = sys.argv[1:]
+    command = typer.main.get_command(app)
     try:
         with whole_words(os.environ):
-            app(prog_name="trace-recipe")
+            status = command.main(words, prog_name="trace-recipe", standalone_mode=False)
+    except UsageError as error:
+        return _tell(RecipeError(usage_problem(error, command, words)))
     except TraceRecipeError as error:
-        print_error(error, as_json="--json" in sys.argv[1:])
-        return error.exit_status
+        return _tell(error)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
-    return 0
+    return status if isinstance(status, int) else 0
+
+
+def _tell(error: TraceRecipeError) -> int:
+    print_error(error, as_json="--json" in sys.argv[1:])
+    return error.exit_status
 
 
 def _tell_broken_output(number: int, status: int) -> int:

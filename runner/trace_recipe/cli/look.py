@@ -20,6 +20,7 @@ from trace_recipe.cli.kernels import (
     overrides_of,
 )
 from trace_recipe.cli.messages import print_json, printable
+from trace_recipe.cli.usage import Commands
 from trace_recipe.errors import (
     KernelLacksError,
     Problem,
@@ -30,7 +31,7 @@ from trace_recipe.errors import (
 from trace_recipe.event_names import EventNameError, Glob, parse_event_names
 from trace_recipe.explainer import explain_event, explanation_to_json
 from trace_recipe.prober import probe_kernel
-from trace_recipe.suggestions import closest, did_you_mean, listed
+from trace_recipe.suggestions import closest, did_you_mean, either, listed
 from trace_recipe.tracefs import Tracefs, find_mount
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ EventArgument = Annotated[
     str, typer.Argument(help="An event, as `system:event`.", autocompletion=complete_event)
 ]
 _listing = typer.Typer(
-    name="list", no_args_is_help=True, help="List what a kernel offers, and the recipes."
+    name="list", cls=Commands, help="List what a kernel offers, and the recipes."
 )
 
 
@@ -251,8 +252,7 @@ def _no_event(name: str, kernel: Kernel, *, word: str) -> Problem:
     if not colon:
         candidates = {full.partition(":")[2]: full for full in reversed(kernel.events)}
         candidates.update({one: f"{one}:*" for one in kernel.systems})
-        near = [candidates[one] for one in closest(name, candidates)]
-        guess = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+        guess = either(candidates[one] for one in closest(name, candidates))
     elif system not in kernel.systems:
         same = [one for one in kernel.events if one.partition(":")[2] == event]
         guess = f"did you mean {same[0]!r}?" if same else did_you_mean(system, kernel.systems)

@@ -18,6 +18,7 @@ from trace_recipe.catalogue import load_catalogue, save_catalogue
 from trace_recipe.cli.completions import complete_event, complete_tracer
 from trace_recipe.cli.kernels import JsonOption, live_tracefs
 from trace_recipe.cli.messages import print_json, printable, say
+from trace_recipe.cli.usage import Commands
 from trace_recipe.errors import OutputError, Problem, RecipeError
 from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.outputs import open_output_file
@@ -36,7 +37,7 @@ _DEFAULT_EVENT = "sched:sched_process_exec"
 _SCHEMA_FILE = "recipe.v1.schema.json"
 
 _catalog = typer.Typer(
-    name="catalog", no_args_is_help=True, help="What a kernel offers, as a file for --kernel."
+    name="catalog", cls=Commands, help="What a kernel offers, as a file for --kernel."
 )
 
 

@@ -30,6 +30,20 @@ class Form(StrEnum):
     TRACE_DAT = "trace-dat"
 
 
+class FileVersion(StrEnum):
+    """The versions of trace.dat."""
+
+    V6 = "6"
+    V7 = "7"
+
+
+class Compression(StrEnum):
+    """How a trace.dat is packed."""
+
+    ZSTD = "zstd"
+    NONE = "none"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command("report")(report)
@@ -47,8 +61,12 @@ def report(
     per_event: Annotated[
         bool, typer.Option("--per-event", help="csv: a directory with one file per event type.")
     ] = False,
-    version: Annotated[int, typer.Option(min=6, max=7, help="trace-dat: file version.")] = 7,
-    compression: Annotated[str, typer.Option(help="trace-dat: zstd or none.")] = "zstd",
+    version: Annotated[
+        FileVersion, typer.Option("--version", help="trace-dat: file version.")
+    ] = FileVersion.V7,
+    compression: Annotated[
+        Compression, typer.Option("--compression", help="trace-dat: how its data is packed.")
+    ] = Compression.ZSTD,
 ) -> None:
     """Write the events of a recording or of trace-cmd's trace.dat in another form."""
     from trace_recipe.invoker import find_invoker
@@ -64,13 +82,11 @@ def report(
                 key="--output",
             )
         )
-    if compression not in {"zstd", "none"}:
-        raise typer.BadParameter("zstd or none", param_hint="--compression")
     options: dict[str, object] = {}
     if form in {Form.TEXT, Form.JSONL}:
         options["names"] = names
     if form is Form.TRACE_DAT:
-        options.update(version=version, compression=compression)
+        options.update(version=int(version), compression=str(compression))
     invoker = find_invoker(os.environ)
     with contextlib.ExitStack() as stack:
         data = _open(source)
