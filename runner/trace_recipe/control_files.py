@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-__all__ = ["CONTROL_FILES", "ControlFile", "Write", "control_file", "switched_events"]
+__all__ = [
+    "CONTROL_FILES",
+    "ControlFile",
+    "Write",
+    "control_file",
+    "path_in_instance",
+    "switched_events",
+]
 
 Scope = Literal["instance", "shared"]
 
@@ -417,6 +424,11 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     _Enable("events/*/*/enable", "instance", 80),
     _TracingOn("tracing_on", "instance", 90),
 )
+
+
+def path_in_instance(file: str) -> str:
+    """Return the part of a path below the mount that is inside its instance."""
+    return file.split("/", 2)[2] if file.startswith("instances/") else file
 
 
 def switched_events(text: str) -> tuple[str, ...]:

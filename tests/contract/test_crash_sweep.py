@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.tracefs_tree import differences, snapshot
-from trace_recipe.executor import apply, restore
+from trace_recipe.executor import apply
 from trace_recipe.journal import Journal, journals
 from trace_recipe.plan import COMMAND, RUNNER, MakeInstance, Plan, Scope, SetFile
+from trace_recipe.restorer import restore
 from trace_recipe.tracefs import Tracefs
 
 pytestmark = pytest.mark.tracefs

@@ -12,9 +12,10 @@ import pytest
 
 from tests.tracefs_tree import differences, snapshot
 from trace_recipe.errors import ApplyError, KernelLacksError, State
-from trace_recipe.executor import apply, restore
+from trace_recipe.executor import apply
 from trace_recipe.journal import Journal, journals, read_journal
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
+from trace_recipe.restorer import restore
 from trace_recipe.tracefs import Tracefs
 
 pytestmark = pytest.mark.tracefs

@@ -15,10 +15,10 @@ from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import print_json, say
 from trace_recipe.errors import Problem, RecipeError, RestoreError
-from trace_recipe.executor import restore as restore_state
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, journals
 from trace_recipe.receipt import Outcome, Receipt
+from trace_recipe.restorer import restore as restore_state
 
 __all__ = ["register"]
 
