@@ -7,7 +7,6 @@ import json
 import os
 import time
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from trace_recipe.manifest import (
 from trace_recipe.plan import plan_to_json
 from trace_recipe.recorder import CpuStats, trace_clock_now
 from trace_recipe.recording import KALLSYMS_FILE, LATENCY_FILE, make_trace_data
+from trace_recipe.version import tool_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["Collector", "finished_manifest", "tool_version"]
+__all__ = ["Collector", "finished_manifest"]
 
 LATENCY_TRACERS = frozenset(
     {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
@@ -47,14 +47,6 @@ _TRACERLESS_EVENTS = frozenset(
     {"print", "bprint", "bputs", "raw_data", "kernel_stack", "user_stack"}
 )
 _KALLSYMS = Path("/proc/kallsyms")
-
-
-def tool_version() -> str:
-    """Return `trace-recipe X.Y.Z`."""
-    try:
-        return f"trace-recipe {version('trace-recipe')}"
-    except PackageNotFoundError:
-        return "trace-recipe (not installed)"
 
 
 class Collector:

@@ -65,7 +65,7 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from trace_recipe.conductor import tool_version
+        from trace_recipe.version import tool_version
 
         print(tool_version())
         raise typer.Exit

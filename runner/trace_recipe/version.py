@@ -1,0 +1,15 @@
+"""Version: which trace-recipe this is."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["tool_version"]
+
+
+def tool_version() -> str:
+    """Return `trace-recipe X.Y.Z`."""
+    try:
+        return f"trace-recipe {version('trace-recipe')}"
+    except PackageNotFoundError:
+        return "trace-recipe (not installed)"
