@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING
 
 from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
-from trace_recipe.formats import FormatError, HeaderPage, parse_event_format, parse_header_page
 from trace_recipe.kernel_tables import KernelSymbols, parse_cmdlines, parse_printk_formats
+from trace_recipe.trace_dat.cursor import TABLE_LIMIT_BYTES, Cursor, file_text
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     LATENCY,
@@ -26,8 +25,8 @@ from trace_recipe.trace_dat.layout import (
     SECTION_OPTIONS,
     Option,
     Structs,
-    is_nanosecond_clock,
 )
+from trace_recipe.trace_dat.options import chosen_clock, cpu_stats, wall_offset_ns
 from trace_recipe.trace_dat.pages import (
     Chunk,
     ChunkedPages,
@@ -36,23 +35,21 @@ from trace_recipe.trace_dat.pages import (
     decompress,
     is_plausible,
 )
+from trace_recipe.trace_dat.tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from trace_recipe.events import Pages
-    from trace_recipe.formats import EventFormat
 
 __all__ = ["read_trace_dat"]
 
 _log = logging.getLogger(__name__)
 
-_TABLE_LIMIT_BYTES = 256 << 20  # a kernel's whole kallsyms has about ten million bytes
 _CHUNK_LIMIT_BYTES = 64 << 20  # trace-cmd takes ten sub-buffers, of at most 1 MiB
 _SUBBUF_LIMIT_BYTES = 16 << 20
 _CPU_LIMIT = 1 << 16
-_WORD_LIMIT_BYTES = 4096
 _FILE_OPTIONS = frozenset(
     {
         Option.BUFFER, Option.HEADER_INFO, Option.FTRACE_EVENTS, Option.EVENT_FORMATS,
@@ -75,85 +72,16 @@ def read_trace_dat(path: Path) -> TraceData:
         with path.open("rb") as stream:
             end = stream.seek(0, 2)
             stream.seek(0)
-            return _Reader(path, _Cursor(stream, end, str(path))).read()
+            return _Reader(path, Cursor(stream, end, str(path))).read()
     except OSError as error:
         reason = errno_text(error.errno or 0)
         raise DecodeError(f"cannot be read: {reason}", file=str(path)) from error
 
 
-class _Cursor:
-    """Takes numbers and texts off a stream that ends at `end`; `origin` is where it is in the file.
-
-    Every length is checked before it is read, so nothing larger than the file is ever allocated.
-    """
-
-    def __init__(self, stream: BinaryIO, end: int, file: str, origin: int | None = None) -> None:
-        self.stream = stream
-        self.end = end
-        self.file = file
-        self.origin = origin
-        self.structs = Structs("<")
-
-    @property
-    def position(self) -> int:
-        return self.stream.tell()
-
-    def fail(self, what: str, offset: int | None = None) -> NoReturn:
-        place = self.position if offset is None else offset
-        raise DecodeError(
-            what, file=self.file, offset_bytes=place if self.origin is None else self.origin
-        )
-
-    def seek(self, offset: int, what: str) -> None:
-        if offset > self.end:
-            self.fail(f"{what} lies at {offset}, behind the end of the file ({self.end} bytes)")
-        self.stream.seek(offset)
-
-    def take(self, size: int, what: str) -> bytes:
-        start = self.position
-        content = self.stream.read(size) if size <= self.end - start else b""
-        if len(content) != size:
-            self.fail(f"{what} needs {size} bytes, {max(0, self.end - start)} are left", start)
-        return content
-
-    def u8(self, what: str) -> int:
-        return self.take(1, what)[0]
-
-    def u16(self, what: str) -> int:
-        return int(self.structs.u16.unpack(self.take(2, what))[0])
-
-    def u32(self, what: str) -> int:
-        return int(self.structs.u32.unpack(self.take(4, what))[0])
-
-    def u64(self, what: str) -> int:
-        return int(self.structs.u64.unpack(self.take(8, what))[0])
-
-    def word(self, what: str) -> str:
-        """Take a text that ends with NUL."""
-        start = self.position
-        content = self.stream.read(min(_WORD_LIMIT_BYTES, self.end - start))
-        word, nul, _ = content.partition(b"\0")
-        if not nul:
-            self.fail(f"{what} has no end", start)
-        self.stream.seek(start + len(word) + 1)
-        return _text(word)
-
-    def sized_text(self, size: int, what: str) -> str:
-        if size > _TABLE_LIMIT_BYTES:
-            self.fail(f"{what} has {size} bytes")
-        return _text(self.take(size, what))
-
-
 @dataclass
 class _Found:
-    """What was read so far."""
+    """What was read so far, besides the tables."""
 
-    page: HeaderPage | None = None
-    event_text: str = ""
-    formats: dict[int, EventFormat] = field(default_factory=dict)
-    kallsyms_text: str = ""
-    printk_text: str = ""
-    cmdlines_text: str = ""
     options: list[tuple[int, bytes]] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     cpu_count: int = 0
@@ -161,11 +89,12 @@ class _Found:
 
 
 class _Reader:
-    """Reads one file from its cursor; `found` collects."""
+    """Reads one file from its cursor; `tables` and `found` collect."""
 
-    def __init__(self, path: Path, cursor: _Cursor) -> None:
+    def __init__(self, path: Path, cursor: Cursor) -> None:
         self.path = path
         self.cursor = cursor
+        self.tables = Tables()
         self.found = _Found()
         self.byte_order = "<"
         self.subbuf_size_bytes = 0
@@ -191,60 +120,12 @@ class _Reader:
             self.read_version7()
         return self.result()
 
-    def subbuf_size(self, cursor: _Cursor) -> int:
+    def subbuf_size(self, cursor: Cursor) -> int:
         start = cursor.position
         size = cursor.u32("the sub-buffer size")
         if not 64 <= size <= _SUBBUF_LIMIT_BYTES or size % 4:
             cursor.fail(f"a sub-buffer size of {size} bytes", start)
         return size
-
-    # ---- the six tables, the same in both versions
-
-    def header_info(self, cursor: _Cursor) -> None:
-        start = cursor.position
-        if cursor.take(12, "header_page") != b"header_page\0":
-            cursor.fail("no header_page", start)
-        text = cursor.sized_text(cursor.u64("header_page"), "header_page")
-        try:
-            self.found.page = parse_header_page(text)
-        except FormatError as error:
-            cursor.fail(str(error), start)
-        if self.found.page.long_size not in {4, 8} or not 8 <= self.found.page.data_offset <= 64:
-            cursor.fail("header_page has impossible offsets", start)
-        start = cursor.position
-        if cursor.take(13, "header_event") != b"header_event\0":
-            cursor.fail("no header_event", start)
-        size = cursor.u64("header_event")
-        self.found.event_text = cursor.sized_text(size, "header_event")
-
-    def formats(self, cursor: _Cursor, system: str) -> None:
-        page = self.found.page
-        long_size = page.long_size if page else 8
-        for _ in range(cursor.u32(f"the formats of {system!r}")):
-            start = cursor.position
-            what = f"a format of {system!r}"
-            text = cursor.sized_text(cursor.u64(what), what)
-            try:
-                one = parse_event_format(text, system, long_size=long_size)
-            except FormatError as error:
-                cursor.fail(str(error), start)
-            self.found.formats[one.id] = one
-
-    def ftrace_formats(self, cursor: _Cursor) -> None:
-        self.formats(cursor, "ftrace")
-
-    def event_formats(self, cursor: _Cursor) -> None:
-        for _ in range(cursor.u32("the number of systems")):
-            self.formats(cursor, cursor.word("the name of a system"))
-
-    def kallsyms(self, cursor: _Cursor) -> None:
-        self.found.kallsyms_text = cursor.sized_text(cursor.u32("kallsyms"), "kallsyms")
-
-    def printk(self, cursor: _Cursor) -> None:
-        self.found.printk_text = cursor.sized_text(cursor.u32("printk_formats"), "printk_formats")
-
-    def cmdlines(self, cursor: _Cursor) -> None:
-        self.found.cmdlines_text = cursor.sized_text(cursor.u64("saved_cmdlines"), "saved_cmdlines")
 
     # ---- version 7
 
@@ -256,15 +137,15 @@ class _Reader:
             cursor.fail(f"compression {self.method!r}, but only zstd, zlib and none are known")
         options = self.options7(cursor.u64("the place of the options"))
         # The sections may come in any order, but the formats need what header_page says.
-        tables: tuple[tuple[Option, Callable[[_Cursor], None], bool], ...] = (
-            (Option.HEADER_INFO, self.header_info, True),
-            (Option.FTRACE_EVENTS, self.ftrace_formats, True),
-            (Option.EVENT_FORMATS, self.event_formats, True),
-            (Option.KALLSYMS, self.kallsyms, False),
-            (Option.PRINTK, self.printk, False),
-            (Option.CMDLINES, self.cmdlines, False),
+        sections: tuple[tuple[Option, Callable[[Cursor], None], bool], ...] = (
+            (Option.HEADER_INFO, self.tables.header_info, True),
+            (Option.FTRACE_EVENTS, self.tables.ftrace_formats, True),
+            (Option.EVENT_FORMATS, self.tables.event_formats, True),
+            (Option.KALLSYMS, self.tables.kallsyms, False),
+            (Option.PRINTK, self.tables.printk, False),
+            (Option.CMDLINES, self.tables.cmdlines, False),
         )
-        for table, read, needed in tables:
+        for table, read, needed in sections:
             for place in (content for one, content in options if one == table):
                 try:
                     _, section = self.section(self.cursor_of(place).u64("a section"), table)
@@ -281,8 +162,8 @@ class _Reader:
             elif option not in _FILE_OPTIONS:
                 self.found.options.append((option, content))
 
-    def cursor_of(self, content: bytes, origin: int = 0) -> _Cursor:
-        cursor = _Cursor(io.BytesIO(content), len(content), str(self.path), origin)
+    def cursor_of(self, content: bytes, origin: int = 0) -> Cursor:
+        cursor = Cursor(io.BytesIO(content), len(content), str(self.path), origin)
         cursor.structs = self.cursor.structs
         return cursor
 
@@ -301,7 +182,7 @@ class _Reader:
             offset = self.cursor_of(content).u64("the next options") if len(content) >= 8 else 0
         return found
 
-    def section(self, offset: int, wanted: int) -> tuple[int, _Cursor]:
+    def section(self, offset: int, wanted: int) -> tuple[int, Cursor]:
         """Return the flags of the section at `offset`, and its content unpacked."""
         cursor = self.cursor
         cursor.seek(offset, f"section {wanted}")
@@ -313,11 +194,11 @@ class _Reader:
             return flags, cursor
         size = min(size, cursor.end - cursor.position)
         if not flags & SECTION_COMPRESSED:
-            if size > _TABLE_LIMIT_BYTES:
+            if size > TABLE_LIMIT_BYTES:
                 cursor.fail(f"section {wanted} has {size} bytes", offset)
             return flags, self.cursor_of(cursor.take(size, f"section {wanted}"), offset)
         packed, plain = cursor.structs.chunk.unpack(cursor.take(8, f"section {wanted}"))
-        if not is_plausible(packed, plain, _TABLE_LIMIT_BYTES):
+        if not is_plausible(packed, plain, TABLE_LIMIT_BYTES):
             cursor.fail(f"{packed} compressed bytes cannot hold {plain} bytes", offset)
         if self.method == "none":
             cursor.fail(f"section {wanted} is compressed, but the file says it is not", offset)
@@ -327,11 +208,11 @@ class _Reader:
             cursor.fail(f"section {wanted} does not unpack: {error}", offset)
         return flags, self.cursor_of(content, offset)
 
-    def buffer7(self, option: _Cursor) -> None:
+    def buffer7(self, option: Cursor) -> None:
         offset = option.u64("a buffer")
         option.origin = offset
         name = option.word("the name of a buffer")
-        clock = _clock(option.word("the clock of a buffer"))
+        clock = chosen_clock(option.word("the clock of a buffer"))
         size = self.subbuf_size(option)
         flags, _ = self.section(offset, Option.BUFFER)
         if flags & SECTION_COMPRESSED and self.method == "none":
@@ -387,12 +268,12 @@ class _Reader:
 
     def read_version6(self) -> None:
         cursor = self.cursor
-        self.header_info(cursor)
-        self.ftrace_formats(cursor)
-        self.event_formats(cursor)
-        self.kallsyms(cursor)
-        self.printk(cursor)
-        self.cmdlines(cursor)
+        self.tables.header_info(cursor)
+        self.tables.ftrace_formats(cursor)
+        self.tables.event_formats(cursor)
+        self.tables.kallsyms(cursor)
+        self.tables.printk(cursor)
+        self.tables.cmdlines(cursor)
         cpu_count = cursor.u32("the number of CPUs")
         blocks: list[tuple[str, int | None, int]] = []  # name, offset, CPUs
         tag = cursor.take(len(OPTIONS), "what follows the tables")
@@ -459,7 +340,7 @@ class _Reader:
         clock = "local"
         if any(option == Option.TRACECLOCK for option, _ in self.found.options):
             try:
-                clock = _clock(cursor.sized_text(cursor.u64("trace_clock"), "trace_clock"))
+                clock = chosen_clock(cursor.sized_text(cursor.u64("trace_clock"), "trace_clock"))
             except DecodeError:  # old trace-cmd left rubbish here; its reader takes "local" too
                 clock = "local"
         self.found.buffers.append(Buffer(name, clock, self.subbuf_size_bytes, cpus))
@@ -467,7 +348,7 @@ class _Reader:
     # ---- both
 
     def result(self) -> TraceData:
-        found, page = self.found, self.found.page
+        found, tables, page = self.found, self.tables, self.tables.page
         if page is None:
             self.cursor.fail("no header_page", 0)
         if not found.buffers:
@@ -487,7 +368,9 @@ class _Reader:
                 file=str(self.path),
                 fix="use 'trace-cmd report', or record with another clock",
             )
-        stats = _stats(_text(content) for one, content in found.options if one == Option.CPUSTAT)
+        stats = cpu_stats(
+            file_text(content) for one, content in found.options if one == Option.CPUSTAT
+        )
         buffers = tuple(
             Buffer(one.name, one.clock, one.subbuf_size_bytes, one.cpus, stats.get(one.name, {}))
             for one in found.buffers
@@ -497,65 +380,24 @@ class _Reader:
         if len(count) >= 4:
             found.cpu_count = self.cursor_of(count).u32("the number of CPUs")
         return TraceData(
-            formats=found.formats,
+            formats=tables.formats,
             byte_order=self.byte_order,
             long_size=page.long_size,
             data_offset=page.data_offset,
             buffers=buffers,
             cpu_count=max(seen, found.cpu_count if found.cpu_count <= _CPU_LIMIT else 0),
             header_page_text=page.text,
-            header_event_text=found.event_text,
-            cmdlines=parse_cmdlines(found.cmdlines_text),
-            printk_formats=parse_printk_formats(found.printk_text),
-            symbols=KernelSymbols(found.kallsyms_text) if found.kallsyms_text else None,
-            kallsyms_text=found.kallsyms_text,
-            printk_text=found.printk_text,
-            uname=_text(options.get(Option.UNAME, b"")),
-            wall_offset_ns=_wall_offset_ns(options, buffers[0].clock),
+            header_event_text=tables.event_text,
+            cmdlines=parse_cmdlines(tables.cmdlines_text),
+            printk_formats=parse_printk_formats(tables.printk_text),
+            symbols=KernelSymbols(tables.kallsyms_text) if tables.kallsyms_text else None,
+            kallsyms_text=tables.kallsyms_text,
+            printk_text=tables.printk_text,
+            uname=file_text(options.get(Option.UNAME, b"")),
+            wall_offset_ns=wall_offset_ns(options, buffers[0].clock),
             raw_options=tuple(found.options),
         )
 
 
-def _text(content: bytes) -> str:
-    return content.rstrip(b"\0").decode("utf-8", "surrogateescape")
-
-
 def _missing(size: int) -> str:
     return f"{size} bytes of sub-buffers are missing"
-
-
-def _clock(text: str) -> str:
-    """Return the chosen one of `[local] global counter`, or the text itself."""
-    chosen = re.search(r"\[(\S+?)\]", text)
-    return chosen[1] if chosen else text.strip() or "local"
-
-
-def _wall_offset_ns(options: dict[int, bytes], clock: str) -> int | None:
-    """DATE holds microseconds as a C number, OFFSET nanoseconds to be added as well."""
-    date = _number(options.get(Option.DATE, b""))
-    if date is None or not is_nanosecond_clock(clock):
-        return None
-    return date * 1000 + (_number(options.get(Option.OFFSET, b"")) or 0)
-
-
-def _number(content: bytes) -> int | None:
-    match = re.match(rb"\s*([+-]?)(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})", content)
-    if match is None:
-        return None
-    return int(match[2], 16 if match[2][:2].lower() == b"0x" else 10) * (
-        -1 if match[1] == b"-" else 1
-    )
-
-
-def _stats(texts: Iterable[str]) -> dict[str, dict[int, str]]:
-    """Sort the CPUSTAT texts by buffer and CPU; `Buffer: NAME` is before an instance's first."""
-    found: dict[str, dict[int, str]] = {}
-    name = ""
-    for text in texts:
-        head = re.match(r"\s*Buffer: (.*)\n\s*", text)
-        name = head[1] if head else name
-        cpu, newline, body = text[head.end() if head else 0 :].partition("\n")
-        number = re.fullmatch(r"\s*CPU: (\d{1,5})\s*", cpu)
-        if number and newline:
-            found.setdefault(name, {})[int(number[1])] = body
-    return found
