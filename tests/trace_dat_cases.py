@@ -66,9 +66,9 @@ def make_pages(count, *, size, order="<", long_size=8, first=0):
     return ArrayPages(np.frombuffer(b"".join(rows), np.uint8).reshape(count, size))
 
 
-def make_buffer(name="", *, size=4096, cpus=(0, 1), count=3, clock="mono", **layout):
+def make_buffer(name="", *, size=4096, cpus=(0, 1), count=3, clock="mono", first=0, **layout):
     pages = {
-        cpu: make_pages(count + index, size=size, first=index * 500, **layout)
+        cpu: make_pages(count + index, size=size, first=first + index * 500, **layout)
         for index, cpu in enumerate(cpus)
     }
     return Buffer(name, clock, size, pages, {cpu: f"entries: {cpu}\n" for cpu in cpus})

@@ -25,8 +25,13 @@ __all__ = [
     "Gap",
     "Pages",
     "Symbols",
+    "TickScale",
     "TraceData",
 ]
+
+# trace_clocks[] in kernel/trace/trace.c; every other clock counts something else than ns.
+_NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai"})
+_LOW_WORD = np.uint64(0xFFFF_FFFF)
 
 
 class Pages(Protocol):
@@ -57,8 +62,32 @@ class ArrayPages:
 
 
 @dataclass(frozen=True, slots=True)
+class TickScale:
+    """What a tick of a clock that counts no nanoseconds is worth: `mult / 2**shift` ns.
+
+    `mult` has 32 bits, `shift` is 0 to 63, as perf_event_open(2) gives them as time_mult and
+    time_shift.
+    """
+
+    mult: int
+    shift: int
+
+    def nanoseconds(self, ticks: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Return `ticks * mult >> shift` of 128 bits, to the last bit, modulo 2**64."""
+        mult = np.uint64(self.mult)
+        low = (ticks & _LOW_WORD) * mult
+        high = (ticks >> np.uint64(32)) * mult + (low >> np.uint64(32))  # fits: 2**64 - 2**32
+        if self.shift > 32:
+            return high >> np.uint64(self.shift - 32)
+        return (high << np.uint64(32 - self.shift)) + ((low & _LOW_WORD) >> np.uint64(self.shift))
+
+
+@dataclass(frozen=True, slots=True)
 class Buffer:
-    """The ring buffer of one instance: `name` is "" for the top level."""
+    """The ring buffer of one instance: `name` is "" for the top level.
+
+    `scale` turns the time stamps of a clock of ticks into nanoseconds, when it is known.
+    """
 
     name: str
     clock: str
@@ -66,6 +95,12 @@ class Buffer:
     cpus: Mapping[int, Pages]
     stats: Mapping[int, str] = field(default_factory=dict)  # per_cpu/cpuN/stats texts
     tracer: str = "nop"
+    scale: TickScale | None = None
+
+    @property
+    def in_ns(self) -> bool:
+        """Whether the decoded time stamps are nanoseconds, so that they are shown as seconds."""
+        return self.scale is not None or self.clock in _NS_CLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +123,7 @@ class TraceData:
     """Everything a decoder or a trace.dat writer needs, from a Recording or a trace.dat file.
 
     `byte_order` is numpy's "<" or ">"; `long_size` the kernel's. `wall_offset_ns` added to a time
-    stamp of an ns clock gives nanoseconds since the epoch, None when unknown. `cpu_count` is the
+    stamp in ns gives nanoseconds since the epoch, None when unknown. `cpu_count` is the
     number of possible CPUs. Texts are the kernel's files, verbatim. `raw_options` are those of the
     trace.dat that it came from, (id, content), without the ones that hold file offsets.
     `latency_text` is the kernel's own report of the longest latency, when a latency tracer ran.

@@ -32,7 +32,7 @@ from trace_recipe.manifest import Manifest, manifest_from_json, manifest_to_json
 from trace_recipe.page_files import FilePages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from trace_recipe.events import Pages
 
@@ -52,7 +52,6 @@ KALLSYMS_FILE = "kallsyms.zst"
 LATENCY_FILE = "latency_trace"
 _MAX_KALLSYMS_BYTES = 256 << 20
 _MAX_TEXT_BYTES = 256 << 20
-_NS_CLOCKS = frozenset({"local", "global", "perf", "mono", "mono_raw", "boot", "tai"})
 
 
 def is_recording(path: Path) -> bool:
@@ -159,7 +158,7 @@ def make_trace_data(
         kallsyms_text=kallsyms_text,
         printk_text=printk_text,
         uname=kernel.uname,
-        wall_offset_ns=_wall_offset_ns(manifest),
+        wall_offset_ns=_wall_offset_ns(manifest, buffers),
         options=manifest.options,
         latency_text=latency_text,
     )
@@ -174,8 +173,8 @@ def _parse_tgids(text: str) -> dict[int, int]:
     }
 
 
-def _wall_offset_ns(manifest: Manifest) -> int | None:
-    if not manifest.buffers or manifest.buffers[0].clock not in _NS_CLOCKS:
+def _wall_offset_ns(manifest: Manifest, buffers: Sequence[Buffer]) -> int | None:
+    if not buffers or not buffers[0].in_ns:
         return None
     for pair in manifest.clock_pairs:
         if pair.trace_ns is not None:

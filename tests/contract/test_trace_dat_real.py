@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import threading
 import time
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from tests.requirements import need, need_command
-from tests.trace_dat_cases import make_data
+from tests.trace_dat_cases import make_buffer, make_data
+from trace_recipe.decoder import decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
@@ -354,6 +356,24 @@ def test_trace_cmd_reads_files_of_other_machines(tmp_path, version, compression,
     found = Counter(line[2] for line in report(path, "-N"))
     assert found == {cpu: pages.count * room for cpu, pages in data.buffers[0].cpus.items()}
     assert f"value={2000 + room - 1}" in run_trace_cmd("report", "-N", path)
+
+
+@pytest.mark.parametrize(("version", "compression"), VARIANTS)
+@pytest.mark.parametrize(("mult", "shift"), [(7989830, 24), (1 << 30, 32), (2147483647, 31)])
+def test_trace_cmd_makes_the_same_nanoseconds_of_processor_ticks(
+    tmp_path, version, compression, mult, shift
+):
+    first = (7 << 60) // mult << shift if shift < 32 else 1 << 62  # the product needs 96 bits
+    ticks = make_buffer(cpus=(0, 1), clock="x86-tsc", first=first)
+    data = make_data(ticks, raw_options=((14, struct.pack("<IIQ", mult, shift, 77)),))
+    path = written(data, tmp_path / "trace.dat", version, compression)
+
+    ours = sorted(
+        int(time) for events in decode(read_trace_dat(path)) for one in events
+        for time in one.timestamp_ns
+    )  # fmt: skip
+    assert len(ours) > 1500
+    assert [line[3] for line in report(path, "-N")] == [seconds(time) for time in ours]
 
 
 def test_no_instance_is_left(recorded, two_instances):

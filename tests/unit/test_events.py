@@ -4,8 +4,10 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trace_recipe.events import EventColumns, Symbols
+from trace_recipe.events import Buffer, EventColumns, Symbols, TickScale
 from trace_recipe.formats import parse_event_format
 
 COMMON = "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"
@@ -143,3 +145,25 @@ def test_a_symbol_is_the_one_at_or_below_the_address():
     assert symbols.find(99) is None
     assert symbols.find(100) == ("a", 0)
     assert symbols.find(0xFFFF_FFFF_FFFF_FFFF) == ("b", 0xFFFF_FFFF_FFFF_FFFF - 200)
+
+
+@given(
+    ticks=st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**32, 2**64 - 1]))),
+    mult=st.one_of(st.integers(0, 2**32 - 1), st.just(2**32 - 1)),
+    shift=st.integers(0, 63),
+)
+def test_ticks_become_nanoseconds_to_the_last_of_128_bits(ticks, mult, shift):
+    exact = [(tick * mult >> shift) % 2**64 for tick in ticks]
+    assert TickScale(mult, shift).nanoseconds(np.array(ticks, np.uint64)).tolist() == exact
+
+
+@pytest.mark.parametrize(
+    ("clock", "scale", "in_ns"),
+    [
+        ("local", None, True), ("mono_raw", None, True), ("tai", None, True),
+        ("counter", None, False), ("uptime", None, False), ("x86-tsc", None, False),
+        ("x86-tsc", TickScale(1, 0), True),
+    ],
+)  # fmt: skip
+def test_a_buffer_is_in_nanoseconds_by_its_clock_or_by_its_scale(clock, scale, in_ns):
+    assert Buffer("", clock, 4096, {}, scale=scale).in_ns is in_ns

@@ -1,5 +1,7 @@
 """decoder.merge: the order over CPUs and buffers, gaps, damage, and batches that change nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from tests.merge_cases import FORMATS, damages, losses, rows, streams, trace, wr
 from tests.page_builder import UNKNOWN, PageBuilder, Writer
 from trace_recipe.decoder import decode
 from trace_recipe.errors import DecodeError
-from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.events import ArrayPages, Buffer, TickScale, TraceData
 from trace_recipe.page_files import FilePages
 
 
@@ -24,6 +26,31 @@ def test_cpus_are_merged_by_time_and_equal_times_by_buffer_and_cpu():
         (5, 0, 0, 1, 12), (5, 0, 1, 1, 10), (5, 1, 0, 3, 14),
         (6, 0, 0, 1, 13), (7, 0, 1, 2, 11), (9, 1, 0, 1, 15),
     ]  # fmt: skip
+
+
+def test_ticks_are_converted_before_buffers_are_merged():
+    build = PageBuilder()
+    writer = Writer(build)
+    writer.write(1 << 50, build.event(1, 10))
+    writer.lose(4)
+    writer.write((1 << 50) + 9, build.event(1, 11))
+    third = TickScale(0xAAAAAAAB, 33)  # a third of a nanosecond each
+    data = trace(
+        [{0: writer.close()}, {0: written(build, [(375299968900000, 2, 12), (1 << 49, 2, 13)])}]
+    )
+    data = replace(data, buffers=(replace(data.buffers[0], scale=third), data.buffers[1]))
+
+    for batch in (1, 1000):
+        batches = list(decode(data, batch_subbufs=batch))
+        exact = [(number * 0xAAAAAAAB) >> 33 for number in (1 << 50, (1 << 50) + 9)]
+        assert exact[0] > 375299968900000
+        assert rows(batches) == [
+            (375299968900000, 1, 0, 2, 12),
+            (exact[0], 0, 0, 1, 10),
+            (exact[1], 0, 0, 1, 11),
+            (1 << 49, 1, 0, 2, 13),
+        ]
+        assert losses(batches) == [(2, 0, 0, 4, exact[1])]
 
 
 def test_a_trace_without_pages_yields_nothing():

@@ -12,7 +12,7 @@ import pytest
 from tests.sink_events import batch, event_format, payload, trace_data
 from trace_recipe.decoder.print_text import PrintContext, compile_format
 from trace_recipe.decoder.syscall_names import argument_name, return_name
-from trace_recipe.events import Buffer, Damage, Gap, Symbols
+from trace_recipe.events import Buffer, Damage, Gap, Symbols, TickScale
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.layout import latency_flags
 
@@ -129,12 +129,24 @@ def test_the_five_letters_are_those_of_the_kernel(flags, preempt, letters):
 @pytest.mark.parametrize(
     ("clock", "shown"),
     [("local", "] .....  3043.863582: "), ("boot", "] .....  3043.863582: "),
-     ("counter", "] ..... 3043863582104: "), ("x86-tsc", "] ..... 3043863582104: ")],
+     ("counter", "] ..... 3043863582104: "), ("x86-tsc", "] ..... 3043863582104: "),
+     ("uptime", "] ..... 3043863582104: ")],
 )  # fmt: skip
 def test_only_clocks_of_nanoseconds_are_shown_as_seconds(clock, shown):
     event = event_format("syscalls:sys_exit_mount")
     data = recording(buffers=(Buffer("", clock, 4096, {}),))
     assert shown in body(data, batch([(event, payload(event))]))[0]
+
+
+def test_ticks_with_a_scale_are_shown_as_seconds_those_inside_a_record_too():
+    event = event_format("ftrace:func_repeats")
+    scale = TickScale(1 << 30, 31)
+    data = recording(buffers=(Buffer("", "x86-tsc", 4096, {}, scale=scale),))
+    record = payload(event, ip=KERNEL, parent_ip=KERNEL, count=3, bottom_delta_ts=2_000_000)
+
+    (line,) = body(data, batch([(event, record)]))
+    assert "] .....  3043.863582: " in line
+    assert line.endswith("(repeats: 3, last_ts:  3043.862582)")
 
 
 def test_lost_events_stand_before_the_event_that_follows_them():

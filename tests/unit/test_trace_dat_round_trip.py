@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from tests.trace_dat_cases import contents, make_buffer, make_data, written
+from trace_recipe.decoder import decode
 from trace_recipe.errors import DecodeError, OutputError
 from trace_recipe.sinks.trace_dat import TraceDatSink
 from trace_recipe.trace_dat import read_trace_dat
@@ -142,11 +143,59 @@ def test_the_wall_offset_is_not_written_as_a_date(tmp_path, variant):
     assert 1 not in {option for option, _ in back.raw_options}
 
 
-def test_processor_ticks_are_refused_with_a_way_out(tmp_path, variant):
-    path = tmp_path / "trace.dat"
-    path.write_bytes(written(make_data(raw_options=((14, bytes(16)),)), **variant))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_processor_ticks_are_decoded_to_nanoseconds_and_written_again_as_they_are(
+    tmp_path, variant, order
+):
+    # What a processor of 2.1 GHz has: 0.476 ns for a tick.
+    option = (14, struct.pack(f"{order}IIQ", 7989830, 24, 5_000_000_000))
+    ticks = make_buffer("ticks", cpus=(0,), count=1, clock="x86-tsc", order=order)
+    mono = make_buffer("mono", cpus=(0,), count=1, clock="mono", order=order)
+    if variant["version"] == 6:  # has one clock for all
+        mono = replace(mono, clock="x86-tsc")
+    data = make_data(ticks, mono, order=order, raw_options=(option, (1, b"0x3e8\0")))
+    once = again(data, tmp_path / "once.dat", **variant)
+    twice = again(once, tmp_path / "twice.dat", **variant)
 
-    with pytest.raises(DecodeError, match=r"TSC2NSEC.*\n.*fix: "):
+    for back in (once, twice):
+        assert [one.in_ns for one in back.buffers] == [True, True, True]
+        assert contents(back.buffers[1]) == contents(ticks)
+        assert option in back.raw_options
+        assert back.wall_offset_ns == 1_000_000
+        times = times_of(back)
+        assert times[1][:3] == [476230978, 476231455, 476231931]
+        assert times[1][-1] == (1_000_000_000 + 254 * 1000) * 7989830 >> 24
+        assert times[2][0] == (476230978 if variant["version"] == 6 else 1_000_000_000)
+
+
+def times_of(data):
+    found: dict[int, list[int]] = {}
+    for events in decode(data):
+        for columns in events:
+            for buffer, time in zip(columns.buffer, columns.timestamp_ns, strict=True):
+                found.setdefault(int(buffer), []).append(int(time))
+    return found
+
+
+def test_ticks_without_a_factor_stay_ticks(tmp_path, variant):
+    option = (14, struct.pack("<IIQ", 0, 0, 0))
+    data = make_data(make_buffer(clock="x86-tsc"), raw_options=(option, (1, b"0x3e8\0")))
+    back = again(data, tmp_path / "trace.dat", **variant)
+
+    assert not back.buffers[0].in_ns
+    assert times_of(back)[0][0] == 1_000_000_000
+    assert back.wall_offset_ns is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\1\0\0\0\2", "needs 4 bytes"), (struct.pack("<IIQ", 1, 64, 0), "by 64 bits")],
+)
+def test_a_scale_that_makes_no_sense_is_refused(tmp_path, variant, content, message):
+    path = tmp_path / "trace.dat"
+    path.write_bytes(written(make_data(raw_options=((14, content),)), **variant))
+
+    with pytest.raises(DecodeError, match=f"TSC2NSEC.*{message}"):
         read_trace_dat(path)
 
 

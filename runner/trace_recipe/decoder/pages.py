@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trace_recipe.events import TickScale
+
 __all__ = ["PageDamage", "PageHeaders", "PageLayout", "PageRecords", "read_headers", "scan"]
 
 LOST_UNKNOWN = -1
@@ -32,11 +34,19 @@ _LOCKSTEP_PAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class PageLayout:
-    """How one kernel lays out sub-buffers: numpy byte order, bytes of a long, start of data."""
+    """How one kernel lays out sub-buffers: numpy byte order, bytes of a long, start of data.
+
+    `scale` says what the ticks of their clock are in nanoseconds, if they are to be converted.
+    """
 
     byte_order: str
     long_size: int
     data_offset: int
+    scale: TickScale | None = None
+
+    def times(self, ticks: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Return recorded times as they are handed out."""
+        return ticks if self.scale is None else self.scale.nanoseconds(ticks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,12 @@ class PageDamage:
 class PageHeaders:
     """One entry per sub-buffer.
 
-    `length` is the bytes of records, clipped to the sub-buffer; `lost` is 0, the number of events
-    lost before the sub-buffer, or LOST_UNKNOWN.
+    `ticks` is the time as recorded, `timestamp` as it is handed out. `length` is the bytes of
+    records, clipped to the sub-buffer; `lost` is 0, the number of events lost before the
+    sub-buffer, or LOST_UNKNOWN.
     """
 
+    ticks: NDArray[np.uint64]
     timestamp: NDArray[np.uint64]
     length: NDArray[np.int64]
     lost: NDArray[np.int64]
@@ -88,7 +100,7 @@ def read_headers(pages: NDArray[np.uint8], layout: PageLayout) -> PageHeaders:
     """Read time stamp, commit word and lost mark of every sub-buffer of uint8[count, size]."""
     count, size = pages.shape
     room = size - layout.data_offset
-    timestamp = pages[:, :8].view(f"{layout.byte_order}u8")[:, 0].astype(np.uint64)
+    ticks = pages[:, :8].view(f"{layout.byte_order}u8")[:, 0].astype(np.uint64)
     long_type = f"{layout.byte_order}u{layout.long_size}"
     commit = pages[:, 8 : 8 + layout.long_size].view(long_type)[:, 0].astype(np.uint64)
     length = (commit & np.uint64(_LENGTH_MASK)).astype(np.int64)
@@ -112,7 +124,7 @@ def read_headers(pages: NDArray[np.uint8], layout: PageLayout) -> PageHeaders:
         if int(commit[page]) & _LOST_STORED and end <= size:
             stored = int(pages[page, start:end].view(long_type)[0])
             lost[page] = stored if 0 < stored < 1 << 62 else LOST_UNKNOWN
-    return PageHeaders(timestamp, length & ~3, lost, tuple(damages))
+    return PageHeaders(ticks, layout.times(ticks), length & ~3, lost, tuple(damages))
 
 
 def scan(pages: NDArray[np.uint8], layout: PageLayout) -> PageRecords:
@@ -143,7 +155,7 @@ def scan(pages: NDArray[np.uint8], layout: PageLayout) -> PageRecords:
     head = words[found]
     kind, delta = _split(head, is_big=is_big)
     page = found // words_per_page
-    timestamp = _timestamps(words, found, (kind, delta), page, headers.timestamp)
+    timestamp = layout.times(_timestamps(words, found, (kind, delta), page, headers.ticks))
     is_event = kind < _PADDING
     if not is_event.all():
         found, kind, page = found[is_event], kind[is_event], page[is_event]

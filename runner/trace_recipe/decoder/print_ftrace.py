@@ -33,6 +33,7 @@ from trace_recipe.formats import FieldKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from trace_recipe.events import TickScale
     from trace_recipe.formats import EventFormat
 
 __all__ = ["FtraceTexts", "time_text"]
@@ -63,11 +64,13 @@ class FtraceTexts:
         cmdlines: Mapping[int, str],
         *,
         in_ns: bool,
+        scale: TickScale | None,
     ) -> None:
         self._words = words
         self._options = options
         self._cmdlines = cmdlines
         self._in_ns = in_ns
+        self._scale = scale
         self._scanned: dict[str, list[str | Conversion]] = {}
         self._makers: dict[str, Callable[[EventFormat], Template]] = {
             "print": self._print,
@@ -250,11 +253,13 @@ class FtraceTexts:
     def _func_repeats(self, event: EventFormat) -> Template:
         def tails(rows: Rows) -> list[str]:
             times = rows.columns.timestamp_ns.tolist()
-            fields = self._records(rows, event, "count", "top_delta_ts", "bottom_delta_ts")
+            counts = self._integers(rows, event, "count")
+            parts = self._records(rows, event, "top_delta_ts", "bottom_delta_ts")
+            ticks = np.array([(top << 32 | bottom) for top, bottom in parts], np.uint64)
+            deltas = ticks if self._scale is None else self._scale.nanoseconds(ticks)
             return [
-                f" (repeats: {count}, last_ts:"
-                f"{time_text(max(time - ((top << 32) | bottom), 0), in_ns=self._in_ns)})"
-                for time, (count, top, bottom) in zip(times, fields, strict=True)
+                f" (repeats: {count}, last_ts:{time_text(max(time - delta, 0), in_ns=self._in_ns)})"
+                for time, count, delta in zip(times, counts, deltas.tolist(), strict=True)
             ]
 
         template = self._function(event)

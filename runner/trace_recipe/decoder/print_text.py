@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trace_recipe.decoder.print_values import Value
-    from trace_recipe.events import EventColumns, Symbols, TraceData
+    from trace_recipe.events import EventColumns, Symbols, TickScale, TraceData
     from trace_recipe.formats import EventFormat, Field
 
 __all__ = ["PrintContext", "Printer", "compile_format"]
@@ -44,7 +44,8 @@ class PrintContext:
     """What printing needs from a recording beside the format: symbols, strings, byte order.
 
     `names` adds the names of known flags and errors to system calls. `options` are the trace
-    options (sym-offset, sym-addr, print-parent); `in_ns` says that the clock counts ns.
+    options (sym-offset, sym-addr, print-parent); `in_ns` says that times are shown as seconds, and
+    `scale` what the ticks in a record are worth.
     """
 
     symbols: Symbols | None = None
@@ -55,13 +56,21 @@ class PrintContext:
     cmdlines: Mapping[int, str] = field(default_factory=dict)
     options: Mapping[str, bool] = field(default_factory=dict)
     in_ns: bool = True
+    scale: TickScale | None = None
     symbol_names: SymbolNames = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbol_names", SymbolNames(self.symbols))
 
     @classmethod
-    def of(cls, data: TraceData, *, names: bool = False, in_ns: bool = True) -> PrintContext:
+    def of(
+        cls,
+        data: TraceData,
+        *,
+        names: bool = False,
+        in_ns: bool = True,
+        scale: TickScale | None = None,
+    ) -> PrintContext:
         """Return the context of a recording."""
         return cls(
             symbols=data.symbols,
@@ -72,6 +81,7 @@ class PrintContext:
             cmdlines=data.cmdlines,
             options=data.options,
             in_ns=in_ns,
+            scale=scale,
         )
 
 
@@ -135,7 +145,7 @@ def compile_format(event: EventFormat, context: PrintContext) -> Printer:
     label = f"{visible(event.name)}: "
     try:
         special = FtraceTexts(
-            words, context.options, context.cmdlines, in_ns=context.in_ns
+            words, context.options, context.cmdlines, in_ns=context.in_ns, scale=context.scale
         ).template(event)
         if special is None:
             special = syscall_template(event, names=context.names)

@@ -6,7 +6,7 @@ of a bound is scanned again for the next one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
@@ -94,11 +94,12 @@ class Stream:
     record, keeps the order within the CPU and disturbs one sub-buffer at most.
     """
 
-    def __init__(self, buffer: int, cpu: int, subbuf_size_bytes: int) -> None:
+    def __init__(self, buffer: int, cpu: int, subbuf_size_bytes: int, layout: PageLayout) -> None:
         self.buffer = buffer
         self.cpu = cpu
         self.order = buffer << 16 | cpu
         self.subbuf_size_bytes = subbuf_size_bytes
+        self.layout = layout
         self.last_key = 0  # no event of a later sub-buffer has a smaller key
         self.open_gaps: list[_OpenGap] = []
         self.damages: list[Damage] = []
@@ -108,11 +109,11 @@ class Stream:
         self._noted_pages = 0  # gaps and damages of those before are noted already
         self._handed_out = 0  # events of the first waiting one that are out already
 
-    def append(self, pages: NDArray[np.uint8], layout: PageLayout) -> None:
+    def append(self, pages: NDArray[np.uint8]) -> None:
         """Add the next sub-buffers; they are kept, not copied."""
         if not len(pages):
             return
-        headers = read_headers(pages, layout)
+        headers = read_headers(pages, self.layout)
         # An empty sub-buffer was never stamped, or long ago.
         keys = np.where(headers.length > 0, headers.timestamp, np.uint64(0))
         keys[0] = max(int(keys[0]), self.last_key)
@@ -221,8 +222,8 @@ class Window:
         """Raise DecodeError when the data's layout is none that a kernel has."""
         self._formats: dict[int, EventFormat] = dict(data.formats)
         self._layout = PageLayout(data.byte_order, data.long_size, data.data_offset)
-        self._subbuf_sizes = [buffer.subbuf_size_bytes for buffer in data.buffers]
-        _check_layout(self._layout, self._subbuf_sizes)
+        self._buffers = data.buffers
+        _check_layout(self._layout, [buffer.subbuf_size_bytes for buffer in data.buffers])
         self._common_fields = next(
             (one.common_fields for one in data.formats.values()), _COMMON_FIELDS
         )
@@ -236,14 +237,16 @@ class Window:
         """Return the stream of one CPU of one buffer."""
         known = self._streams.get((buffer, cpu))
         if known is None:
-            known = Stream(buffer, cpu, self._subbuf_sizes[buffer])
+            one = self._buffers[buffer]
+            layout = replace(self._layout, scale=one.scale)
+            known = Stream(buffer, cpu, one.subbuf_size_bytes, layout)
             self._streams[buffer, cpu] = known
             self._streams = dict(sorted(self._streams.items()))
         return known
 
     def append(self, stream: Stream, pages: NDArray[np.uint8]) -> None:
         """Add the next sub-buffers of one stream."""
-        stream.append(pages, self._layout)
+        stream.append(pages)
 
     def hand_out(self, bound: Bound) -> Events | None:
         """Return all events up to `bound` in time order, or None when there is nothing to say."""
@@ -260,7 +263,7 @@ class Window:
         return Events(count, self._columns(parts, order, data), gaps, damages)
 
     def _scan(self, bound: Bound) -> tuple[list[_Part], NDArray[np.uint8]]:
-        """Scan all sub-buffers up to `bound` as one block per sub-buffer size."""
+        """Scan all sub-buffers up to `bound` as one block per sub-buffer size and layout."""
         taken = [(stream, stream.waiting(bound)) for stream in self._streams.values()]
         taken = [(stream, pages) for stream, pages in taken if len(pages)]
         if len(taken) == 1:
@@ -269,13 +272,15 @@ class Window:
             data = np.empty(sum(pages.size for _, pages in taken), np.uint8)
         parts = []
         block_offset = 0
-        for size, group in groupby(taken, key=lambda one: one[0].subbuf_size_bytes):
+        for (size, layout), group in groupby(
+            taken, key=lambda one: (one[0].subbuf_size_bytes, one[0].layout)
+        ):
             members = list(group)
             count = sum(len(pages) for _, pages in members)
             block = data[block_offset : block_offset + count * size].reshape(count, size)
             if len(taken) > 1:
                 np.concatenate([pages for _, pages in members], out=block)
-            scanned = _Block(scan(block, self._layout), block_offset)
+            scanned = _Block(scan(block, layout), block_offset)
             first = 0
             for stream, pages in members:
                 part = stream.take(scanned, first, len(pages), bound=bound, wanted=self._wanted)

@@ -213,7 +213,8 @@ def _record(
 
 _TS: dict[str, Any] = {
     "description": (
-        "Time stamp of the trace clock: nanoseconds for the ns clocks, else the clock's own unit."
+        "Time stamp of the trace clock: nanoseconds for the ns clocks and for ticks whose worth a "
+        "trace.dat tells, else the clock's own unit."
     ),
     "type": "integer",
     "minimum": 0,

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from trace_recipe.events import Buffer, EventColumns, TraceData
 
-__all__ = ["Context", "clock_in_ns", "header_lines", "latency_flags", "task_name"]
-
-# trace_clocks[] in kernel/trace/trace.c; every other clock counts something else than ns.
-_NS_CLOCKS = frozenset(("local", "global", "uptime", "perf", "mono", "mono_raw", "boot", "tai"))
+__all__ = ["Context", "header_lines", "latency_flags", "task_name"]
 
 _IRQS_OFF, _RESCHED_LAZY, _RESCHED, _HARDIRQ = 0x01, 0x02, 0x04, 0x08
 _SOFTIRQ, _PREEMPT_RESCHED, _NMI, _BH_OFF = 0x10, 0x20, 0x40, 0x80
@@ -33,11 +30,6 @@ _RESCHED_LETTERS = {
     _PREEMPT_RESCHED: "p",
 }
 _STAT = re.compile(r"^(entries|overrun|read events): (\d+)$", re.MULTILINE)
-
-
-def clock_in_ns(buffer: Buffer) -> bool:
-    """Whether the buffer's clock counts nanoseconds, so that the kernel prints seconds."""
-    return buffer.clock in _NS_CLOCKS
 
 
 def latency_flags(flags: int, preempt_count: int) -> str:

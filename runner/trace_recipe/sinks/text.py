@@ -16,12 +16,14 @@ import numpy as np
 from trace_recipe.decoder.print_text import PrintContext, Printer, compile_format
 from trace_recipe.decoder.print_values import visible
 from trace_recipe.sinks.function_graph import Call, Comment, GraphLines, Item, Line, Return
-from trace_recipe.sinks.layout import Context, clock_in_ns, common, header_lines
+from trace_recipe.sinks.layout import Context, common, header_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from trace_recipe.events import Damage, EventColumns, Events, Gap, TraceData
+    from trace_recipe.events import Damage, EventColumns, Events, Gap, TickScale, TraceData
+
+    _Unit = tuple[bool, TickScale | None]  # of an instance's times: whether in ns, and made by what
 
 __all__ = ["TextSink"]
 
@@ -37,8 +39,8 @@ class TextSink:
         self._stream = stream
         self._names = names
         self._data: TraceData | None = None
-        self._printers: dict[tuple[int, bool], Printer] = {}
-        self._contexts: dict[bool, PrintContext] = {}
+        self._printers: dict[tuple[int, _Unit], Printer] = {}
+        self._contexts: dict[_Unit, PrintContext] = {}
         self._layouts: list[_Layout] = []
         self._graph: GraphLines | None = None
 
@@ -50,19 +52,23 @@ class TextSink:
             return
         width = max((len(visible(one.name)) for one in data.buffers), default=0)
         lines: list[str] = []
-        for in_ns in {clock_in_ns(one) for one in data.buffers} or {True}:
-            self._contexts[in_ns] = PrintContext.of(data, names=self._names, in_ns=in_ns)
+        for unit in {(one.in_ns, one.scale) for one in data.buffers} or {(True, None)}:
+            in_ns, scale = unit
+            context = PrintContext.of(data, names=self._names, in_ns=in_ns, scale=scale)
+            self._contexts[unit] = context
         symbols = next(iter(self._contexts.values())).symbol_names
         if any(one.tracer == _GRAPH_TRACER for one in data.buffers):
             self._graph = GraphLines(data, symbols)
         for buffer in data.buffers:
-            in_ns = clock_in_ns(buffer)
+            unit = (buffer.in_ns, buffer.scale)
             prefix = ""
             if len(data.buffers) > 1:
                 name = visible(buffer.name)
                 prefix = f"{name:>{width}s}{':' if name else ' '} "
             self._layouts.append(
-                _Layout(Context(data, in_ns=in_ns), in_ns, prefix, buffer.tracer == _GRAPH_TRACER)
+                _Layout(
+                    Context(data, in_ns=buffer.in_ns), unit, prefix, buffer.tracer == _GRAPH_TRACER
+                )
             )
             where = f" ({visible(buffer.name)})" if len(data.buffers) > 1 and buffer.name else ""
             lines += [f"# tracer: {visible(buffer.tracer)}{where}", "#"]
@@ -109,10 +115,10 @@ class TextSink:
         ]
 
     def _printer(self, columns: EventColumns, layout: _Layout) -> Printer:
-        key = (columns.format.id, layout.in_ns)
+        key = (columns.format.id, layout.unit)
         printer = self._printers.get(key)
         if printer is None:
-            printer = compile_format(columns.format, self._contexts[layout.in_ns])
+            printer = compile_format(columns.format, self._contexts[layout.unit])
             self._printers[key] = printer
         return printer
 
@@ -173,11 +179,11 @@ class TextSink:
 class _Layout:
     """How the lines of one instance begin."""
 
-    __slots__ = ("context", "graph", "in_ns", "prefix")
+    __slots__ = ("context", "graph", "prefix", "unit")
 
-    def __init__(self, context: Context, in_ns: bool, prefix: str, graph: bool) -> None:  # noqa: FBT001 - private
+    def __init__(self, context: Context, unit: _Unit, prefix: str, graph: bool) -> None:  # noqa: FBT001 - private
         self.context = context
-        self.in_ns = in_ns
+        self.unit = unit
         self.prefix = prefix
         self.graph = graph
 

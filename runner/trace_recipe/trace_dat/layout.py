@@ -19,7 +19,6 @@ __all__ = [
     "SECTION_OPTIONS",
     "Option",
     "Structs",
-    "is_nanosecond_clock",
 ]
 
 MAGIC = b"\x17\x08\x44tracing"
@@ -67,8 +66,3 @@ class Structs:
         self.cpu = struct.Struct(f"{byte_order}IQQ")  # version 7: CPU, offset, size
         self.place = struct.Struct(f"{byte_order}QQ")  # version 6: offset, size
         self.chunk = struct.Struct(f"{byte_order}II")  # compressed and plain size
-
-
-def is_nanosecond_clock(clock: str) -> bool:
-    """Whether a trace_clock counts nanoseconds (all but the counters; kernel/trace/trace.c)."""
-    return clock in {"local", "global", "perf", "boot", "tai"} or clock.startswith("mono")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trace_recipe.trace_dat.layout import Option, is_nanosecond_clock
+from trace_recipe.events import TickScale
+from trace_recipe.trace_dat.layout import Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["chosen_clock", "cpu_stats", "wall_offset_ns"]
+    from trace_recipe.trace_dat.cursor import Cursor
+
+__all__ = ["chosen_clock", "cpu_stats", "tick_scale", "wall_offset_ns"]
 
 
 def chosen_clock(text: str) -> str:
@@ -19,12 +22,22 @@ def chosen_clock(text: str) -> str:
     return chosen[1] if chosen else text.strip() or "local"
 
 
-def wall_offset_ns(options: Mapping[int, bytes], clock: str) -> int | None:
+def wall_offset_ns(options: Mapping[int, bytes]) -> int | None:
     """DATE holds microseconds as a C number, OFFSET nanoseconds to be added as well."""
     date = _number(options.get(Option.DATE, b""))
-    if date is None or not is_nanosecond_clock(clock):
-        return None
-    return date * 1000 + (_number(options.get(Option.OFFSET, b"")) or 0)
+    return None if date is None else date * 1000 + (_number(options.get(Option.OFFSET, b"")) or 0)
+
+
+def tick_scale(option: Cursor) -> TickScale | None:
+    """Return what TSC2NSEC says of the processor's ticks; a factor of 0 means as they are.
+
+    An offset in nanoseconds follows, which trace-cmd up to 3.4 writes as 0 and does not read.
+    Raises DecodeError when the option is too short, or shifts more bits than there are.
+    """
+    mult, shift = option.u32("TSC2NSEC"), option.u32("TSC2NSEC")
+    if shift > 63:
+        option.fail(f"option TSC2NSEC shifts times by {shift} bits, they have 64")
+    return TickScale(mult, shift) if mult else None
 
 
 def cpu_stats(texts: Iterable[str]) -> dict[str, dict[int, str]]:

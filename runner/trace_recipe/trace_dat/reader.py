@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import DecodeError, errno_text
@@ -26,7 +26,7 @@ from trace_recipe.trace_dat.layout import (
     Option,
     Structs,
 )
-from trace_recipe.trace_dat.options import chosen_clock, cpu_stats, wall_offset_ns
+from trace_recipe.trace_dat.options import chosen_clock, cpu_stats, tick_scale, wall_offset_ns
 from trace_recipe.trace_dat.pages import (
     Chunk,
     ChunkedPages,
@@ -63,9 +63,9 @@ def read_trace_dat(path: Path) -> TraceData:
     """Read a trace.dat; its sub-buffers stay in the file, which must not change meanwhile.
 
     Times are left as recorded: TIME_SHIFT (a guest's clock) and OFFSET are not applied, DATE and
-    OFFSET become `wall_offset_ns`. Raises DecodeError when the file is not a trace.dat, its header
-    or formats are unreadable, it holds only a latency tracer's text, or its times are processor
-    ticks to be converted (TSC2NSEC).
+    OFFSET become `wall_offset_ns`, TSC2NSEC the scale of the buffers whose clock counts ticks.
+    Raises DecodeError when the file is not a trace.dat, its header, formats or scale are
+    unreadable, or it holds only a latency tracer's text.
     """
     path = path.absolute()
     try:
@@ -362,17 +362,14 @@ class _Reader:
             if buffer.subbuf_size_bytes <= page.data_offset:
                 self.cursor.fail(f"a sub-buffer size of {buffer.subbuf_size_bytes} bytes", 14)
         options = dict(found.options)
+        scale = None
         if Option.TSC2NSEC in options:
-            raise DecodeError(
-                "times are processor ticks (option TSC2NSEC), which are not converted here",
-                file=str(self.path),
-                fix="use 'trace-cmd report', or record with another clock",
-            )
+            scale = tick_scale(self.cursor_of(options[Option.TSC2NSEC]))
         stats = cpu_stats(
             file_text(content) for one, content in found.options if one == Option.CPUSTAT
         )
         buffers = tuple(
-            Buffer(one.name, one.clock, one.subbuf_size_bytes, one.cpus, stats.get(one.name, {}))
+            replace(one, stats=stats.get(one.name, {}), scale=None if one.in_ns else scale)
             for one in found.buffers
         )
         seen = max((cpu + 1 for one in buffers for cpu in one.cpus), default=1)
@@ -394,7 +391,7 @@ class _Reader:
             kallsyms_text=tables.kallsyms_text,
             printk_text=tables.printk_text,
             uname=file_text(options.get(Option.UNAME, b"")),
-            wall_offset_ns=wall_offset_ns(options, buffers[0].clock),
+            wall_offset_ns=wall_offset_ns(options) if buffers[0].in_ns else None,
             raw_options=tuple(found.options),
         )
 
