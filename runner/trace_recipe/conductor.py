@@ -30,7 +30,13 @@ from trace_recipe.formats import parse_header_page
 from trace_recipe.live_view import LiveView, Outlet
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
-from trace_recipe.outputs import OutputFile, OutputFolder, open_output_file, open_output_folder
+from trace_recipe.outputs import (
+    OutputFile,
+    OutputFolder,
+    open_output_file,
+    open_output_folder,
+    report_command,
+)
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
 from trace_recipe.recording import open_recording, write_manifest
@@ -41,11 +47,12 @@ from trace_recipe.spool import (
     make_temporary_spool,
     recording_name,
 )
-from trace_recipe.writer import Target, write_outputs
+from trace_recipe.writer import Target, Written, write_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trace_recipe.events import Damage
     from trace_recipe.interrupts import Interrupts
     from trace_recipe.invoker import Invoker
     from trace_recipe.receipt import Receipt
@@ -94,7 +101,6 @@ class RunResult:
     outputs: tuple[str, ...]
     recording: Path | None
     problems: tuple[Problem, ...]
-    decoded_events: Mapping[str, int]
     is_over_limit: bool
     was_interrupted: bool
 
@@ -145,7 +151,7 @@ class Conductor:
             stack.callback(recorder.close)
             thread_ids = recorder.prepare()
             manifest, receipt, left = self._record(spool, recorder, command, thread_ids)
-            written = self._write(spool, opened, manifest)
+            self._write(spool, opened, manifest)
             manifest = replace(
                 manifest,
                 receipt=tuple(ReceiptEntry(**line.as_json()) for line in receipt.lines),  # type: ignore[arg-type]  # outcome is one of the literals
@@ -162,7 +168,6 @@ class Conductor:
                 outputs=() if self._is_skipped else tuple(name for name, _ in opened),
                 recording=spool.name if spool.is_kept else None,
                 problems=tuple(self.problems),
-                decoded_events=written,
                 is_over_limit=limit is not None and manifest.lost > limit,
                 was_interrupted=self.interrupts.is_set and self._has_an_end(),
             )
@@ -292,7 +297,7 @@ class Conductor:
         collector.write_texts()
         manifest = collector.manifest(self._cpus(), header.subbuf_size_bytes)
         write_manifest(spool.path, manifest)
-        self._live = self._open_live(collector, manifest)
+        self._live = self._open_live(collector, manifest, spool)
         self._delay()
         with contextlib.ExitStack() as stack:
             marker = (
@@ -411,7 +416,7 @@ class Conductor:
 
     # -- outputs ------------------------------------------------------------------------------
 
-    def _open_live(self, collector: Collector, manifest: Manifest) -> LiveView | None:
+    def _open_live(self, collector: Collector, manifest: Manifest, spool: Spool) -> LiveView | None:
         streamed = [
             output for output in self.recipe.outputs
             if output.spec.path == "-" and output.sink in _LIVE_SINKS
@@ -423,41 +428,50 @@ class Conductor:
         outlet = Outlet(self.stdout)
         sink = make_sink(output.sink, outlet.stream, **options)
         data = collector.live_data(manifest)
-        return LiveView(self.tracefs, collector.instance, data, sink, outlet)
+        again = report_command(spool.name, output.sink, "-", options)
+        return LiveView(self.tracefs, collector.instance, data, sink, outlet, again=again)
 
-    def _write(
-        self, spool: Spool, opened: list[tuple[str, _Opened]], manifest: Manifest
-    ) -> dict[str, int]:
+    def _write(self, spool: Spool, opened: list[tuple[str, _Opened]], manifest: Manifest) -> None:
         write_manifest(spool.path, manifest)
-        targets = [one.target(name) for name, one in opened if one.file is not None]
         if self.interrupts.skips_outputs:
             self._skipped(spool)
-            return {}
+            return
         self.monitor.phase("writing")
         data = open_recording(spool.path)
+        damages: Sequence[Damage] = ()
         if self._live:
             self._live.finish(spool.path, data, lambda: self.interrupts.skips_outputs)
             self.problems += self._live.problems
-        if not targets:
-            return dict(self._live.counts) if self._live else {}
-        written = write_outputs(data, targets, should_stop=lambda: self.interrupts.skips_outputs)
-        self.problems += written.problems
+            damages = self._live.damages
+        targets = [one.target(name) for name, one in opened if one.file is not None]
+        if targets:
+            written = write_outputs(
+                data,
+                targets,
+                recording=spool.name,
+                should_stop=lambda: self.interrupts.skips_outputs,
+            )
+            self.problems += written.problems
+            damages = damages or written.damages
+            if written.was_stopped:
+                self._skipped(spool)
+            else:
+                self._keep(opened, written)
         self.problems += [
             Problem(
                 f"CPU {one.cpu} is damaged at byte {one.offset_bytes}: {one.reason}",
                 why="the part behind it was decoded",
             )
-            for one in written.damages
+            for one in damages
         ]
-        for _, one in opened:
-            if one.file is not None and not written.was_stopped:
+
+    def _keep(self, opened: list[tuple[str, _Opened]], written: Written) -> None:
+        for name, one in opened:
+            if one.file is not None:
                 try:
-                    one.file.keep()
+                    one.file.keep(is_whole=name not in written.broken)
                 except OutputError as error:
                     self.problems += error.problems
-        if written.was_stopped:
-            self._skipped(spool)
-        return written.events
 
     def _skipped(self, spool: Spool) -> None:
         self._is_skipped = True

@@ -7,21 +7,23 @@ import io
 import os
 import select
 import stat
+import time
+from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
-
 from trace_recipe.decoder.live import LiveDecoder
-from trace_recipe.errors import Problem, TracefsError, errno_text
+from trace_recipe.errors import Problem, TracefsError
 from trace_recipe.kernel_tables import parse_cmdlines
+from trace_recipe.outputs import incomplete_output
+from trace_recipe.page_files import FilePages
 from trace_recipe.recorder import trace_clock_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from trace_recipe.events import Events, TraceData
+    from trace_recipe.events import Damage, Events, TraceData
     from trace_recipe.recorder import Recorder
     from trace_recipe.sinks import Sink
     from trace_recipe.tracefs import Tracefs
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveView", "Outlet"]
 
 _OUTLET_WAIT_MS = 250
+_TURN_S = 0.1  # how long a tick shows events before the run is looked after again
 
 
 class Outlet:
@@ -66,18 +69,26 @@ class LiveView:
     """Streams events to standard output while they are recorded."""
 
     def __init__(
-        self, tracefs: Tracefs, instance: Tracefs, data: TraceData, sink: Sink, outlet: Outlet
+        self,
+        tracefs: Tracefs,
+        instance: Tracefs,
+        data: TraceData,
+        sink: Sink,
+        outlet: Outlet,
+        *,
+        again: str,
     ) -> None:
+        """Begin the output; `again` is the command that writes it from the finished recording."""
         self._tracefs = tracefs
         self._instance = instance
         self._data = data
         self._sink = sink
         self._outlet = outlet
+        self._again = again
         self._decoder = LiveDecoder(data)
-        self._offsets: dict[int, int] = {}
         self._horizon: int | None = None
         self._is_open = True
-        self.counts: dict[str, int] = {}
+        self.damages: list[Damage] = []
         self.problems: list[Problem] = []
         self._try(lambda: sink.begin(data))
 
@@ -85,54 +96,62 @@ class LiveView:
         """Show what is complete: all that happened before the last flush that all CPUs answered."""
         if not recorder.is_flushed or not self._push():
             return  # what comes meanwhile waits in the spool files
-        self._feed(recorder.read_new(self._offsets))
-        if self._horizon is not None:
-            self._show(self._decoder.take(self._horizon))
+        if self._horizon is not None and not self._show_up_to(self._horizon, recorder):
+            return  # the rest has its turn at the next tick
         self._horizon = trace_clock_now(self._instance)
         recorder.request_flush()
 
     def finish(self, directory: Path, data: TraceData, should_stop: Callable[[], bool]) -> None:
         """Show the rest from the finished recording, waiting for the reader unless told to stop."""
         self._learn(parse_cmdlines((directory / "saved_cmdlines").read_text(errors="replace")))
-        for cpu, pages in data.buffers[0].cpus.items():
-            size = data.buffers[0].subbuf_size_bytes
-            first = self._offsets.get(cpu, 0) // size
-            while first < pages.count:
-                count = min(256, pages.count - first)
-                self._decoder.feed(0, cpu, pages.read(first, count))
-                first += count
-        self._show(self._decoder.finish())
+        pages = {(0, cpu): one for cpu, one in data.buffers[0].cpus.items()}
+        for events in self._decoder.finish(pages):
+            if should_stop():
+                self._leave("you interrupted a second time")
+                return
+            self._show(events)
+            if not self._wait_for_reader(should_stop):
+                return
         self._try(self._sink.end)
         if data.latency_text:
             self._try(partial(self._sink.begin, data))  # the report is known only now
+        self._wait_for_reader(should_stop)
+
+    def _show_up_to(self, horizon: int, recorder: Recorder) -> bool:
+        """Return whether all of it was shown: the reader took it, and in good time."""
+        size = self._data.buffers[0].subbuf_size_bytes
+        pages = {
+            (0, cpu): FilePages(path, size, size_bytes=count - count % size)
+            for cpu, path, count in recorder.spools
+        }
+        ends_at = time.monotonic() + _TURN_S
+        for events in self._decoder.take(horizon, pages):
+            self._show(events)
+            if not self._push() or time.monotonic() >= ends_at:
+                return False
+        return True
+
+    def _wait_for_reader(self, should_stop: Callable[[], bool]) -> bool:
+        """Return whether all is written, or nobody reads it; not when told to stop."""
         while not self._push(_OUTLET_WAIT_MS):
             if should_stop():
-                self.problems.append(
-                    Problem(
-                        "standard output is incomplete",
-                        why="its reader took no more, and you interrupted a second time",
-                    )
-                )
-                return
+                self._leave("its reader took no more, and you interrupted a second time")
+                return False
+        return True
 
-    def _feed(self, fresh: list[tuple[int, bytes]]) -> None:
-        size = self._data.buffers[0].subbuf_size_bytes
-        for cpu, data in fresh:
-            self._decoder.feed(0, cpu, np.frombuffer(data, np.uint8).reshape(-1, size))
+    def _leave(self, why: str) -> None:
+        fix = f"write it again from the recording: {self._again}"
+        self.problems.append(Problem("standard output is incomplete", why, fix))
 
-    def _show(self, events: Events | None) -> None:
-        if events is None:
-            return
+    def _show(self, events: Events) -> None:
+        self.damages += events.damages
         pids: set[int] = set()
         for columns in events:
-            name = columns.format.full_name
-            self.counts[name] = self.counts.get(name, 0) + columns.count
             pids.update(columns.column("common_pid").tolist())
         if pids.difference(self._data.cmdlines):
             with contextlib.suppress(TracefsError):
                 self._learn(parse_cmdlines(self._tracefs.read("saved_cmdlines")))
         self._try(lambda: self._sink.write(events))
-        self._push()
 
     def _learn(self, cmdlines: Mapping[int, str]) -> None:
         known = self._data.cmdlines
@@ -158,9 +177,5 @@ class LiveView:
             action()
         except OSError as error:
             self._is_open = False
-            self.problems.append(
-                Problem(
-                    f"standard output broke off: {errno_text(error.errno or 0)}",
-                    why="whoever read it has gone; the recording went on",
-                )
-            )
+            problem = incomplete_output("standard output", error, again=self._again)
+            self.problems.append(replace(problem, why=f"{problem.why}; the recording went on"))

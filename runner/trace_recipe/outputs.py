@@ -10,19 +10,28 @@ import contextlib
 import errno
 import os
 import secrets
+import shlex
 import stat
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.errors import OutputError, Problem, errno_text
 from trace_recipe.invoker import acting_as
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from trace_recipe.invoker import Invoker
 
-__all__ = ["OutputFile", "OutputFolder", "open_output_file", "open_output_folder"]
+__all__ = [
+    "OutputFile",
+    "OutputFolder",
+    "incomplete_output",
+    "open_output_file",
+    "open_output_folder",
+    "report_command",
+]
 
 _MODE = 0o600
 _FOLDER_MODE = 0o700
@@ -38,12 +47,16 @@ class OutputFile:
     folder_fd: int
     part: str
 
-    def keep(self) -> None:
-        """Close and rename; raises OutputError when what was buffered cannot be written."""
+    def keep(self, *, is_whole: bool = True) -> None:
+        """Close and rename; raises OutputError when what was buffered cannot be written.
+
+        Not when it `is_whole` no more: then a write has failed before, and was told.
+        """
         try:
             self.stream.close()
         except OSError as error:
-            raise _cannot("write", self.path, error) from error
+            if is_whole:
+                raise _cannot("write", self.path, error) from error
         finally:
             self._rename()
 
@@ -92,10 +105,10 @@ class OutputFolder:
         self.files.append(opened)
         return opened.stream
 
-    def keep(self) -> None:
+    def keep(self, *, is_whole: bool = True) -> None:
         """Give all files their names."""
         for one in self.files:
-            one.keep()
+            one.keep(is_whole=is_whole)
 
     def drop(self) -> None:
         """Remove what was written."""
@@ -134,6 +147,44 @@ def open_output_folder(path: Path, invoker: Invoker) -> OutputFolder:
         if path.is_symlink():
             raise _cannot("make", path, OSError(errno.ELOOP, "a symbolic link"))
     return OutputFolder(path, invoker)
+
+
+def report_command(recording: Path | str, sink: str, path: str, options: Mapping[str, Any]) -> str:
+    """Return the command line that writes one output again from a kept recording."""
+    words = ["trace-recipe", "report", str(recording), "--as", sink]
+    if path != "-":
+        words += ["--output", path]
+    words += [
+        word
+        for word, is_given in (
+            ("--per-event", options.get("layout") == "per-event"),
+            ("--names", options.get("names", False)),
+            ("--version=6", options.get("version") == 6),
+            ("--compression=none", options.get("compression") == "none"),
+        )
+        if is_given
+    ]
+    return shlex.join(words)
+
+
+def incomplete_output(what: str, error: OSError, *, again: str) -> Problem:
+    """Return what to say of an output that broke off; `again` is the command that writes it."""
+    why, remedy = _BROKEN_OFF.get(error.errno or 0, ("no more could be written", ""))
+    return Problem(
+        f"{what} is incomplete: {errno_text(error.errno or 0)}",
+        why=f"{why}; what was written before is kept",
+        fix=f"{remedy}write it again from the recording: {again}",
+    )
+
+
+_BROKEN_OFF = {
+    errno.ENOSPC: ("its disk is full", "free space, then "),
+    errno.EDQUOT: ("its owner's disk quota is used up", "free space, then "),
+    errno.EFBIG: ("a file may not become larger (ulimit -f)", "raise the limit, then "),
+    errno.EPIPE: ("whoever read it has gone", ""),
+    errno.EBADF: ("it is closed", ""),
+    errno.EIO: ("its device failed, or the terminal is gone", ""),
+}
 
 
 def _check_target(path: Path, folder: int) -> None:

@@ -101,7 +101,7 @@ class Recorder:
         """Open spool files and start the waiting threads; return their thread ids."""
         for cpu in self._cpus:
             spool = self._directory / f"cpu{cpu}.raw"
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             lane = _Lane(cpu, -1, os.open(spool, flags, 0o600), spool, wake_read, wake_write)
             self._lanes.append(lane)
@@ -143,18 +143,6 @@ class Recorder:
     def is_flushed(self) -> bool:
         """Whether every thread has answered the last request."""
         return all(lane.flushed >= self._wanted_flush or lane.failure for lane in self._lanes)
-
-    def read_new(self, offsets: dict[int, int]) -> list[tuple[int, bytes]]:
-        """Return (cpu, whole sub-buffers) spooled since `offsets`, which it moves on."""
-        fresh = []
-        for lane in self._lanes:
-            start = offsets.get(lane.cpu, 0)
-            size = lane.spooled_bytes - start
-            size -= size % self._subbuf_size_bytes
-            if size > 0:
-                fresh.append((lane.cpu, os.pread(lane.spool_fd, size, start)))
-                offsets[lane.cpu] = start + size
-        return fresh
 
     def finish(self) -> None:
         """Take everything that is left and end the threads; call it after tracing_on=0."""

@@ -1,18 +1,19 @@
-"""Writer: one pass over the events of a recording, handed to every sink that wants them."""
+"""Writer: one pass over the events of a recording, handed to every sink that takes them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from operator import methodcaller
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.decoder.merge import decode
-from trace_recipe.errors import OutputError, Problem, errno_text
-from trace_recipe.sinks import Sink, make_sink
-from trace_recipe.sinks.trace_dat import TraceDatSink
+from trace_recipe.errors import OutputError, Problem
+from trace_recipe.outputs import incomplete_output, report_command
+from trace_recipe.sinks import make_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from trace_recipe.events import Damage, TraceData
 
@@ -32,77 +33,86 @@ class Target:
 
 @dataclass(slots=True)
 class Written:
-    """What a pass found: events by name, events known to be lost, and damaged parts."""
+    """How it went: damaged parts of the recording, problems, the errno of each broken target."""
 
-    events: dict[str, int] = field(default_factory=dict)
-    lost: int = 0
     damages: list[Damage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    broken: dict[str, int] = field(default_factory=dict)
     was_stopped: bool = False
-
-    @property
-    def count(self) -> int:
-        """Number of decoded events."""
-        return sum(self.events.values())
 
 
 def write_outputs(
-    data: TraceData, targets: Sequence[Target], *, should_stop: Callable[[], bool] = lambda: False
+    data: TraceData,
+    targets: Sequence[Target],
+    *,
+    recording: Path,
+    looks_for_damages: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Written:
     """Decode once and write every target; a target that fails is left, the others go on.
 
-    `should_stop` is asked between batches. Problems with outputs are returned, not raised.
+    Nothing is decoded when no target takes events, unless to look for damages. `recording` is where
+    the user finds the data. `should_stop` is asked between batches. Problems with outputs are
+    returned, not raised.
     """
     written = Written()
-    sinks: list[tuple[Target, Sink]] = []
-    for target in targets:
-        if target.sink == "trace-dat":
-            assert target.stream is not None
-            try:
-                TraceDatSink(target.stream, **target.options).write_data(data)
-            except OSError as error:
-                written.problems.append(_failed(target, error))
-            continue
-        sinks.append((target, _open_sink(target)))
-    sinks = [pair for pair in sinks if _try(pair, written, methodcaller("begin", data))]
-    for events in decode(data):
-        if should_stop():
-            written.was_stopped = True
-            break
-        for columns in events:
-            name = columns.format.full_name
-            written.events[name] = written.events.get(name, 0) + columns.count
-        written.lost += sum(gap.count or 0 for gap in events.gaps)
-        written.damages += events.damages
-        write = methodcaller("write", events)
-        sinks = [pair for pair in sinks if _try(pair, written, write)]
-    for pair in sinks:
-        _try(pair, written, methodcaller("end"))
+    outputs = [_Output(target, recording, written) for target in targets]
+    for one in outputs:
+        one.do(partial(one.sink.begin, data))
+    if looks_for_damages or any(one.is_open and one.sink.takes_events for one in outputs):
+        for events in decode(data):
+            if should_stop():
+                written.was_stopped = True
+                break
+            written.damages += events.damages
+            for one in outputs:
+                one.do(partial(one.sink.write, events))
+    for one in outputs:
+        one.do(one.sink.end)
+        one.do(one.flush)
     return written
 
 
-def _open_sink(target: Target) -> Sink:
-    if target.open_file is not None:
-        return make_sink(target.sink, None, open_file=target.open_file, **target.options)
-    return make_sink(target.sink, target.stream, **target.options)
+class _Output:
+    """A target and its sink until something fails."""
 
+    def __init__(self, target: Target, recording: Path, written: Written) -> None:
+        self._target = target
+        self._recording = recording
+        self._written = written
+        self._streams = [target.stream] if target.stream is not None else []
+        options = target.options
+        if target.open_file is not None:
+            options = {**options, "open_file": self._open_file}
+        self.sink = make_sink(target.sink, target.stream, **options)
+        self.is_open = True
 
-def _try(pair: tuple[Target, Sink], written: Written, action: Callable[[Sink], None]) -> bool:
-    target, sink = pair
-    try:
-        action(sink)
-    except OSError as error:
-        written.problems.append(_failed(target, error))
-        return False
-    except OutputError as error:
-        written.problems += error.problems
-        return False
-    return True
+    def do(self, action: Callable[[], None]) -> None:
+        if not self.is_open:
+            return
+        try:
+            action()
+        except OSError as error:
+            self._break_off(error)
+        except OutputError as error:
+            self.is_open = False
+            self._written.problems += error.problems
 
+    def flush(self) -> None:
+        """Meet a full disk here already, where it is known how the output can be written again."""
+        for stream in self._streams:
+            stream.flush()
 
-def _failed(target: Target, error: OSError) -> Problem:
-    return Problem(
-        f"output '{target.name}' is incomplete: {errno_text(error.errno or 0)}",
-        why="what could be written is kept",
-        fix="make room and write it again from the recording: trace-recipe report RECORDING",
-    )
+    def _open_file(self, name: str) -> IO[bytes]:
+        assert self._target.open_file is not None
+        stream = self._target.open_file(name)
+        self._streams.append(stream)
+        return stream
+
+    def _break_off(self, error: OSError) -> None:
+        self.is_open = False
+        target = self._target
+        name = "standard output" if target.name == "-" else f"output '{target.name}'"
+        again = report_command(self._recording, target.sink, target.name, target.options)
+        self._written.problems.append(incomplete_output(name, error, again=again))
+        self._written.broken[target.name] = error.errno or 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trace_recipe.decoder import LiveDecoder, decode
-from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.events import ArrayPages, Buffer, Events, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 
 pytestmark = pytest.mark.tracefs
@@ -192,13 +192,12 @@ def test_live_decoding_gives_the_same_events(instance):
     record_own_children(instance, 300)
     data = trace_data(instance)
     live = LiveDecoder(data)
-    batches = []
-    for cpu, pages in data.buffers[0].cpus.items():
-        for number in range(pages.count):
-            live.feed(0, cpu, pages.read(number, 1))
+    pages = {(0, cpu): one for cpu, one in data.buffers[0].cpus.items()}
     times = np.sort(np.concatenate([one.timestamp_ns for events in decode(data) for one in events]))
-    batches = [live.take(int(times[len(times) * part // 4])) for part in (1, 2, 3)]
-    batches.append(live.finish())
+    batches: list[Events] = []
+    for part in (1, 2, 3):
+        batches += live.take(int(times[len(times) * part // 4]), pages)
+    batches += live.finish(pages)
     assert lines_of(batches) == lines_of(decode(data))
 
 

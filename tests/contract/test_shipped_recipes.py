@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.tracefs_tree import is_recording
+from trace_recipe.decoder import decode
 from trace_recipe.recording import open_recording
-from trace_recipe.writer import write_outputs
 
 pytestmark = pytest.mark.tracefs
 
@@ -100,7 +100,7 @@ def test_a_shipped_recipe_records_what_it_is_for(cli, untouched, name):
     restored = done.stderr.split("restored ")[1].split()[0].strip(";()")
     assert restored.split("/")[0] == restored.split("/")[1]
     data = open_recording(cli.directory / "out.rec")
-    found = {name.partition(":")[2] for name in write_outputs(data, []).events}
+    found = {columns.format.name for events in decode(data) for columns in events}
     assert set(events) <= found
     text = done.stdout
     if name == "sched-timeline":

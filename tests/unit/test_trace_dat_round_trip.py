@@ -283,7 +283,7 @@ def test_version_6_may_list_the_top_buffer_a_second_time(tmp_path):
 
 def test_the_sink_writes_the_whole_recording(tmp_path):
     stream = io.BytesIO()
-    TraceDatSink(stream, version=6, compression="none").write_data(make_data())
+    TraceDatSink(stream, version=6, compression="none").begin(make_data())
 
     assert stream.getvalue() == written(make_data(), version=6)
 

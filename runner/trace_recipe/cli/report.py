@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trace_recipe.cli.messages import print_problems, say
-from trace_recipe.errors import DecodeError, Problem, RecipeError
+from trace_recipe.errors import DecodeError, OutputError, Problem, RecipeError
 
 if TYPE_CHECKING:
     from trace_recipe.events import TraceData
+    from trace_recipe.outputs import OutputFile, OutputFolder
     from trace_recipe.writer import Written
 
 __all__ = ["register"]
@@ -88,23 +91,26 @@ def report(
     if form is Form.TRACE_DAT:
         options.update(version=int(version), compression=str(compression))
     invoker = find_invoker(os.environ)
+    target = Target(form, output, options)
     with contextlib.ExitStack() as stack:
         data = _open(source)
+        opened: OutputFile | OutputFolder | None = None
         if output == "-":
-            written = write_outputs(data, [Target(form, "-", options, sys.stdout.buffer)])
-            sys.stdout.buffer.flush()
+            target = replace(target, stream=sys.stdout.buffer)
         elif per_event and form is Form.CSV:
-            folder = open_output_folder(Path(output), invoker)
-            stack.callback(folder.drop)
+            opened = open_output_folder(Path(output), invoker)
             options["layout"] = "per-event"
-            target = Target(form, output, options, open_file=folder.open_file)
-            written = write_outputs(data, [target])
-            folder.keep()
+            target = replace(target, open_file=opened.open_file)
         else:
-            file = open_output_file(Path(output), invoker)
-            stack.callback(file.drop)
-            written = write_outputs(data, [Target(form, output, options, file.stream)])
-            file.keep()
+            opened = open_output_file(Path(output), invoker)
+            target = replace(target, stream=opened.stream)
+        if opened is not None:
+            stack.callback(opened.drop)
+        written = write_outputs(data, [target], recording=source, looks_for_damages=True)
+        if opened is not None:
+            opened.keep(is_whole=not written.broken)
+    if written.broken.get("-") == errno.EPIPE:  # a reader that has seen enough knows
+        raise typer.Exit(OutputError.exit_status)
     _tell(written, source)
 
 
@@ -127,6 +133,6 @@ def _tell(written: Written, source: Path) -> None:
             " the rest was decoded"
         )
     if written.problems:
-        raise typer.Exit(4)
+        raise typer.Exit(OutputError.exit_status)
     if written.damages:
         raise typer.Exit(DecodeError.exit_status)

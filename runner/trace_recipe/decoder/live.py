@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trace_recipe.decoder.window import END, Bound, Window
+from trace_recipe.decoder.merge import Merge
+from trace_recipe.decoder.window import END, Bound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterator, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from trace_recipe.events import Events, TraceData
+    from trace_recipe.events import Events, Pages, TraceData
 
 __all__ = ["LiveDecoder"]
 
 
 class LiveDecoder:
-    """Decoder of a recording that still goes on; `data` needs formats and buffers, no pages."""
+    """Decoder of a recording that still goes on; `data` needs formats and buffers, no pages.
 
-    def __init__(self, data: TraceData, *, select: Collection[int] | None = None) -> None:
+    `pages` are all whole sub-buffers of each (buffer, cpu) so far. Only a batch of them is in
+    memory at a time; whoever leaves off between two batches gets the rest from the next call.
+    """
+
+    def __init__(self, data: TraceData) -> None:
         """Raise DecodeError when the layout in `data` is impossible."""
-        self._window = Window(data, select)
+        self._merge = Merge(data)
 
-    def feed(self, buffer: int, cpu: int, pages: NDArray[np.uint8]) -> None:
-        """Add the next sub-buffers uint8[count, subbuf_size_bytes]; they are kept, not copied."""
-        self._window.append(self._window.stream(buffer, cpu), pages)
+    def take(
+        self, horizon_timestamp: int, pages: Mapping[tuple[int, int], Pages]
+    ) -> Iterator[Events]:
+        """Yield the events up to this time from the trace clock, in order.
 
-    def take(self, horizon_timestamp: int) -> Events | None:
-        """Return the events up to this trace clock time, in order; None when there are none.
-
-        Events of sub-buffers that are fed later come out later, even when they are older.
+        Events of sub-buffers that come in later come out later, even when they are older.
         """
         if horizon_timestamp < 0:
-            return None
-        return self._window.hand_out(Bound(min(horizon_timestamp, END.key), END.stream))
+            return iter(())
+        return self._merge.up_to(Bound(min(horizon_timestamp, END.key), END.stream), pages)
 
-    def finish(self) -> Events | None:
-        """Return everything that is left."""
-        return self._window.hand_out(END)
+    def finish(self, pages: Mapping[tuple[int, int], Pages]) -> Iterator[Events]:
+        """Yield everything that is left."""
+        return self._merge.up_to(END, pages)

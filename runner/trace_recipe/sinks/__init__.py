@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     from trace_recipe.events import Events, TraceData
@@ -13,6 +13,9 @@ __all__ = ["SINKS", "Sink", "make_sink"]
 
 class Sink(Protocol):
     """Takes one recording's events in time order, batch by batch, and writes them to a stream."""
+
+    takes_events: ClassVar[bool]
+    """Whether `write` wants events; a sink that does not has all it needs with `begin`."""
 
     def begin(self, data: TraceData) -> None:
         """Take the recording's formats, tables and buffers; called once, first."""
@@ -28,6 +31,7 @@ SINKS: dict[str, str] = {
     "csv": "trace_recipe.sinks.csv_rows:CsvSink",
     "jsonl": "trace_recipe.sinks.jsonl:JsonlSink",
     "text": "trace_recipe.sinks.text:TextSink",
+    "trace-dat": "trace_recipe.sinks.trace_dat:TraceDatSink",
 }
 
 

@@ -43,6 +43,8 @@ class CsvSink:
     comes, and lost.csv for gaps and damages; who opened the files closes them.
     """
 
+    takes_events = True
+
     def __init__(
         self,
         stream: IO[bytes] | None = None,

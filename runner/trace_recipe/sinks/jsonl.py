@@ -29,6 +29,8 @@ _TEXT_EVENTS = frozenset({"ftrace:bprint", "ftrace:bputs"})
 class JsonlSink:
     """Writes JSON lines; `names` adds an object with the names of numbers and addresses."""
 
+    takes_events = True
+
     def __init__(self, stream: IO[bytes], *, names: bool = False) -> None:
         self.stream = stream
         self.names = names

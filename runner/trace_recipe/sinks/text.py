@@ -35,6 +35,8 @@ _NEVER_COMMENTS = frozenset(("kernel_stack", "function"))
 class TextSink:
     """Writes events as lines of text; `names` adds the names of known flags and errors."""
 
+    takes_events = True
+
     def __init__(self, stream: IO[bytes], *, names: bool = False) -> None:
         self._stream = stream
         self._names = names
