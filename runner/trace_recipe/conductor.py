@@ -30,13 +30,8 @@ from trace_recipe.formats import parse_header_page
 from trace_recipe.live_view import LiveView, Outlet
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
-from trace_recipe.outputs import (
-    OutputFile,
-    OutputFolder,
-    open_output_file,
-    open_output_folder,
-    report_command,
-)
+from trace_recipe.output_folder import OutputFolder, open_output_folder
+from trace_recipe.outputs import OutputFile, open_output_file, report_command
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
 from trace_recipe.recording import open_recording, write_manifest

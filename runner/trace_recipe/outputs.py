@@ -12,7 +12,7 @@ import os
 import secrets
 import shlex
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.errors import OutputError, Problem, errno_text
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OutputFile",
-    "OutputFolder",
     "incomplete_output",
+    "make_folder",
     "open_output_file",
-    "open_output_folder",
+    "output_error",
     "report_command",
 ]
 
@@ -56,7 +56,7 @@ class OutputFile:
             self.stream.close()
         except OSError as error:
             if is_whole:
-                raise _cannot("write", self.path, error) from error
+                raise output_error("write", self.path, error) from error
         finally:
             self._rename()
 
@@ -81,7 +81,7 @@ class OutputFile:
                         dst_dir_fd=self.folder_fd,
                     )
         except OSError as error:
-            raise _cannot("name", self.path, error) from error
+            raise output_error("name", self.path, error) from error
         finally:
             self._close_folder()
 
@@ -91,38 +91,13 @@ class OutputFile:
             self.folder_fd = -1
 
 
-@dataclass(slots=True)
-class OutputFolder:
-    """A directory of outputs, one file per event type."""
-
-    path: Path
-    invoker: Invoker
-    files: list[OutputFile] = field(default_factory=list)
-
-    def open_file(self, name: str) -> IO[bytes]:
-        """Open one more file in the directory; raises OutputError."""
-        opened = open_output_file(self.path / name, self.invoker)
-        self.files.append(opened)
-        return opened.stream
-
-    def keep(self, *, is_whole: bool = True) -> None:
-        """Give all files their names."""
-        for one in self.files:
-            one.keep(is_whole=is_whole)
-
-    def drop(self) -> None:
-        """Remove what was written."""
-        for one in self.files:
-            one.drop()
-
-
 def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
     """Open `path` for writing without following a link in its place; raises OutputError."""
     with acting_as(invoker):
         try:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise _cannot("open", path, error) from error
+            raise output_error("open", path, error) from error
         part = f".{path.name[:200]}.{secrets.token_hex(4)}.part"
         try:
             _check_target(path, folder)
@@ -130,23 +105,22 @@ def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
             fd = os.open(part, flags, _MODE, dir_fd=folder)
         except OSError as error:
             os.close(folder)
-            raise _cannot("open", path, error) from error
+            raise output_error("open", path, error) from error
         except OutputError:
             os.close(folder)
             raise
     return OutputFile(path, os.fdopen(fd, "wb", buffering=1 << 20), invoker, folder, part)
 
 
-def open_output_folder(path: Path, invoker: Invoker) -> OutputFolder:
-    """Make the directory if it is not there; raises OutputError."""
+def make_folder(path: Path, invoker: Invoker) -> None:
+    """Make a directory if it is not there; raises OutputError."""
     with acting_as(invoker):
         try:
             path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         except OSError as error:
-            raise _cannot("make", path, error) from error
+            raise output_error("make", path, error) from error
         if path.is_symlink():
-            raise _cannot("make", path, OSError(errno.ELOOP, "a symbolic link"))
-    return OutputFolder(path, invoker)
+            raise output_error("make", path, OSError(errno.ELOOP, "a symbolic link"))
 
 
 def report_command(recording: Path | str, sink: str, path: str, options: Mapping[str, Any]) -> str:
@@ -213,7 +187,8 @@ def _check_target(path: Path, folder: int) -> None:
         raise OSError(errno.EACCES, "not yours to overwrite")
 
 
-def _cannot(action: str, path: Path, error: OSError) -> OutputError:
+def output_error(action: str, path: Path, error: OSError) -> OutputError:
+    """Return the error for an output that cannot be opened, named or removed."""
     fixes = {
         errno.EACCES: "name a place where you may write",
         errno.EPERM: "name a place where you may write",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import OutputError, Problem, errno_text
 from trace_recipe.invoker import acting_as
-from trace_recipe.outputs import open_output_folder
+from trace_recipe.outputs import make_folder
 
 if TYPE_CHECKING:
     from trace_recipe.invoker import Invoker
@@ -90,7 +90,7 @@ def make_temporary_spool() -> Spool:
 
 def make_recording_spool(path: Path, invoker: Invoker) -> Spool:
     """Make `path`, which stays as the Recording, with the invoker's rights; raises OutputError."""
-    open_output_folder(path, invoker)
+    make_folder(path, invoker)
     with acting_as(invoker):
         spool = _open(path, is_kept=True)
     try:

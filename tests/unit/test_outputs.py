@@ -4,7 +4,7 @@ import pytest
 
 from trace_recipe.errors import OutputError
 from trace_recipe.invoker import find_invoker
-from trace_recipe.outputs import open_output_file, open_output_folder
+from trace_recipe.outputs import open_output_file
 
 INVOKER = find_invoker({})
 
@@ -74,24 +74,6 @@ def test_a_missing_directory_is_named_with_its_fix(tmp_path):
         open_output_file(tmp_path / "no" / "o.txt", INVOKER)
 
     assert "make the directory first" in caught.value.problems[0].fix
-
-
-def test_a_folder_holds_files_by_name(tmp_path):
-    folder = open_output_folder(tmp_path / "events", INVOKER)
-    folder.open_file("a.csv").write(b"1")
-    folder.open_file("b.csv").write(b"2")
-    folder.keep()
-
-    assert (tmp_path / "events" / "a.csv").read_bytes() == b"1"
-    assert (tmp_path / "events" / "b.csv").read_bytes() == b"2"
-
-
-def test_a_folder_that_is_a_link_is_refused(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "events").symlink_to(tmp_path / "real")
-
-    with pytest.raises(OutputError, match="symbolic link"):
-        open_output_folder(tmp_path / "events", INVOKER)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="acting as somebody else takes root")

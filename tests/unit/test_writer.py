@@ -11,7 +11,8 @@ from tests.merge_cases import trace, written
 from tests.page_builder import PageBuilder
 from trace_recipe import writer
 from trace_recipe.invoker import find_invoker
-from trace_recipe.outputs import open_output_file, open_output_folder
+from trace_recipe.output_folder import open_output_folder
+from trace_recipe.outputs import open_output_file
 from trace_recipe.writer import Target, write_outputs
 
 RECORDING = Path("/var/tmp/a recording")

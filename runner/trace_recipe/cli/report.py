@@ -18,7 +18,8 @@ from trace_recipe.errors import DecodeError, OutputError, Problem, RecipeError
 
 if TYPE_CHECKING:
     from trace_recipe.events import TraceData
-    from trace_recipe.outputs import OutputFile, OutputFolder
+    from trace_recipe.output_folder import OutputFolder
+    from trace_recipe.outputs import OutputFile
     from trace_recipe.writer import Written
 
 __all__ = ["register"]
@@ -73,7 +74,8 @@ def report(
 ) -> None:
     """Write the events of a recording or of trace-cmd's trace.dat in another form."""
     from trace_recipe.invoker import find_invoker
-    from trace_recipe.outputs import open_output_file, open_output_folder
+    from trace_recipe.output_folder import open_output_folder
+    from trace_recipe.outputs import open_output_file
     from trace_recipe.writer import Target, write_outputs
 
     if output == "-" and (form is Form.TRACE_DAT or per_event):

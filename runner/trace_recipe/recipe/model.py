@@ -914,7 +914,8 @@ class CsvOutput(Model):
     text_key = "path"
 
     path: OutputPath = Field(
-        description="The file, '-' for standard output; with layout per-event a directory.",
+        description="The file, '-' for standard output; with layout per-event a directory, which a"
+        " run replaces as a whole.",
         examples=["trace.csv"],
     )
     layout: Literal["per-event", "wide"] = Field(
