@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from tests.requirements import need
 from tests.tracefs_tree import differences, snapshot
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a runner of tests under nohup ignores it for all
 ROOT = Path(__file__).parent.parent
+MARK = "TRACE_RECIPE_TEST"  # by which a test finds the processes that it has started
 LOCK = "/run/trace-recipe-tests.lock"
 
 
@@ -56,7 +60,12 @@ class Cli:
         return [sys.executable, "-m", "trace_recipe", words[0], *state, *map(str, words[1:])]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": f"{ROOT / 'runner'}:{ROOT}", "PYTHONWARNINGS": "error"}
+        return {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'runner'}:{ROOT}",
+            "PYTHONWARNINGS": "error",
+            MARK: str(self.directory),
+        }
 
     def __call__(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         if os.environ.get("TRACE_RECIPE_IN_VM"):
@@ -115,12 +124,35 @@ class Cli:
         self.started.append(running)
         return running
 
+    def guardians(self) -> list[int]:
+        """Return the pids of the guardians that this test's runs have."""
+        mark = f"{MARK}={self.directory}\0".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = mark in (process / "environ").read_bytes()
+                if is_ours and (process / "comm").read_text() == "trace-guardian\n":
+                    found.append(int(process.name))
+            except OSError:  # it has just ended
+                continue
+        return found
+
+    def kill(self, running: subprocess.Popen[str], *, with_guardian: bool = False) -> None:
+        """Kill a run; a guardian that is spared gets the time to put the kernel back."""
+        for pid in self.guardians() if with_guardian else ():
+            os.kill(pid, signal.SIGKILL)
+        running.kill()
+        running.communicate()
+        ends_at = time.monotonic() + 30
+        while self.guardians():
+            assert time.monotonic() < ends_at, "the guardian does not end"
+            time.sleep(0.01)
+
     def clean_up(self) -> None:
         """After a failed test: end what it left running, and put the machine back."""
         left = [running for running in self.started if running.poll() is None]
         for running in left:
-            running.kill()
-            running.communicate()
+            self.kill(running)
         if left:
             self("recover")
 

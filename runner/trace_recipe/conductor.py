@@ -27,6 +27,8 @@ from trace_recipe.errors import (
 )
 from trace_recipe.executor import Session, apply
 from trace_recipe.formats import parse_header_page
+from trace_recipe.guardian import Guardian
+from trace_recipe.journal import Leftovers
 from trace_recipe.live_view import LiveView, Outlet
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
@@ -142,10 +144,26 @@ class Conductor:
             spool = self._make_spool()
             stack.callback(lambda: spool.close(self.invoker))
             command = self._hold_command(stack)
+            leftovers = self._leftovers(opened, spool)
+            guardian = Guardian(self.run_id, self.recipe.name, leftovers)
+            stack.callback(guardian.dismiss)
             recorder = Recorder(spool.path, self._cpus())
             stack.callback(recorder.close)
             thread_ids = recorder.prepare()
-            manifest, receipt, left = self._record(spool, recorder, command, thread_ids)
+            bindings = {
+                RUNNER: (os.getpid(), *thread_ids, guardian.pid),
+                COMMAND: (command.pid,) if command else (),
+            }
+            session = apply(
+                self.plan,
+                self.tracefs,
+                run_id=self.run_id,
+                state_directory=self.state_directory,
+                bindings=bindings,
+                leftovers=leftovers,
+                guardian=guardian,
+            )
+            manifest, receipt, left = self._record(session, spool, recorder, command)
             self._write(spool, opened, manifest)
             manifest = replace(
                 manifest,
@@ -209,6 +227,16 @@ class Conductor:
         stack.callback(command.end)
         return command
 
+    def _leftovers(self, opened: Sequence[tuple[str, _Opened]], spool: Spool) -> Leftovers:
+        files = [one.file for _, one in opened if isinstance(one.file, OutputFile)]
+        return Leftovers(
+            spool=str(spool.name.absolute()),
+            parts=tuple(str(file.path.absolute().with_name(file.part)) for file in files),
+            uid=self.invoker.uid,
+            gid=self.invoker.gid,
+            groups=self.invoker.groups,
+        )
+
     def _cpus(self) -> tuple[int, ...]:
         return tuple(int(name.removeprefix("cpu")) for name in self.tracefs.list("per_cpu"))
 
@@ -216,22 +244,11 @@ class Conductor:
 
     def _record(
         self,
+        session: Session,
         spool: Spool,
         recorder: Recorder,
         command: HeldCommand | None,
-        thread_ids: Sequence[int],
     ) -> tuple[Manifest, Receipt, RestoreError | None]:
-        bindings = {
-            RUNNER: (os.getpid(), *thread_ids),
-            COMMAND: (command.pid,) if command else (),
-        }
-        session = apply(
-            self.plan,
-            self.tracefs,
-            run_id=self.run_id,
-            state_directory=self.state_directory,
-            bindings=bindings,
-        )
         failure: BaseException | None = None
         manifest: Manifest | None = None
         try:

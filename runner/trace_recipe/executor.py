@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
+from trace_recipe.claims import claims_of, refuse_claimed, sharers_of
 from trace_recipe.control_files import control_file, path_in_instance
 from trace_recipe.errors import (
     ApplyError,
@@ -18,7 +19,7 @@ from trace_recipe.errors import (
     TraceRecipeError,
     errno_text,
 )
-from trace_recipe.journal import Journal, journals
+from trace_recipe.journal import Intent, Journal, Leftovers, journals, shared_lock
 from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
 from trace_recipe.refusals import kernel_lacks, refused
 from trace_recipe.restorer import put_back, settle
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["Session", "apply"]
 
 
+class Guard(Protocol):
+    """Who restores when this process vanishes."""
+
+    def watch(self, journal: Path) -> None:
+        """Take the journal that is to be finished; called before the first write."""
+
+
 @dataclass(slots=True)
 class Session:
     """An applied plan: the instance is set up, nothing is recorded until `start`."""
@@ -43,6 +51,8 @@ class Session:
     bindings: Mapping[str, Sequence[int]]
     readings: dict[str, str]
     """What each file outside our own instance read last, before or after our write."""
+    inherited: Mapping[str, str]
+    """Files that another run has already set as this one wishes, and what they read."""
     receipt: Receipt | None = None
     """What the last `restore` found, also when it raised."""
 
@@ -109,6 +119,8 @@ class Session:
                 assert_never(step)
 
     def _is_set(self, step: SetFile) -> bool:
+        if step.file in self.inherited:
+            return True
         # An avoided write is an avoided side effect: even an equal trace_clock wipes the buffer.
         if step.truncate or step.name.endswith("/trigger"):
             return False
@@ -146,37 +158,22 @@ def apply(
     run_id: str,
     state_directory: Path,
     bindings: Mapping[str, Sequence[int]],
+    leftovers: Leftovers | None = None,
+    guardian: Guard | None = None,
 ) -> Session:
     """Do everything in the plan but the start, with the way back on disk first.
 
-    `bindings` gives the pids for the placeholders of a plan. Raises KernelLacksError when nothing
-    could be begun, InstanceBusyError when another run has not put back what this one would change,
-    ApplyError when a step was refused (all undone), RestoreError when the undoing failed too.
+    `bindings` gives the pids for the placeholders of a plan; `guardian` is told of the journal
+    before the first write. Raises KernelLacksError when nothing could be begun, InstanceBusyError
+    when another run has not put back what this one would change, ApplyError when a step was refused
+    (all undone), RestoreError when the undoing failed too.
     """
-    claims = _claims(plan)
-    _refuse_claimed(claims, state_directory, run_id)
-    state = _pre_image(plan, tracefs)
-    inode = None
-    if plan.instance and not plan.makes_instance:
-        inode = tracefs.identity(f"instances/{plan.instance}")
-    journal = Journal.begin(
-        state_directory,
-        run_id=run_id,
-        recipe=plan.recipe,
-        recipe_path=plan.recipe_path,
-        mount=str(tracefs.root),
-        instance=plan.instance,
-        makes_instance=plan.makes_instance,
-        inode=inode,
-        before=state,
-        claims=claims,
-    )
-    try:
-        _refuse_claimed(claims, state_directory, run_id)  # one that began in the meantime
-    except BaseException:
-        journal.discard()
-        raise
-    session = Session(plan, tracefs, journal, bindings, dict(state))
+    with shared_lock(state_directory):
+        journal = _begin(plan, tracefs, run_id, state_directory, leftovers or Leftovers())
+    state = journal.state()
+    if guardian is not None:
+        guardian.watch(journal.path)
+    session = Session(plan, tracefs, journal, bindings, dict(state.before), dict(state.inherited))
     try:
         session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
     except TraceRecipeError:
@@ -187,40 +184,35 @@ def apply(
     return session
 
 
-def _claims(plan: Plan) -> tuple[str, ...]:
-    """Return what only one run at a time may change: its instance and files outside of its own."""
-    own = plan.prefix if plan.makes_instance else None
-    claims = [f"instances/{plan.instance}"] if plan.instance else []
-    for step in plan.steps:
-        if isinstance(step, SetFile):
-            # The top level's buffer_size_kb, which the start of any run expands, is nobody's.
-            also = () if step.name == "tracing_on" else step.also
-            claims += [file for file in (step.file, *also) if not (own and file.startswith(own))]
-    return tuple(dict.fromkeys(claims))
-
-
-def _refuse_claimed(claims: Sequence[str], state_directory: Path, run_id: str) -> None:
-    for other in journals(state_directory):
-        shared = [file for file in claims if file in other.claims]
-        if not shared or other.run_id == run_id or not other.is_this_boot:
-            continue
-        what = f"'{shared[0]}'" + (f" and {len(shared) - 1} more" if len(shared) > 1 else "")
-        if other.is_live:
-            raise InstanceBusyError(
-                Problem(
-                    f"{what} is in use by run {other.run_id} of '{other.recipe}'",
-                    why="two runs that change the same file could not both put it back",
-                    fix=f"wait for it, end it with `trace-recipe restore {other.run_id}`, or use a"
-                    " private instance",
-                )
-            )
-        raise InstanceBusyError(
-            Problem(
-                f"{what} is still as run {other.run_id} of '{other.recipe}' left it",
-                why="that run was killed; what it changed would be taken for the state to restore",
-                fix=f"put it back first: trace-recipe recover {other.run_id}",
-            )
-        )
+def _begin(
+    plan: Plan, tracefs: Tracefs, run_id: str, state_directory: Path, leftovers: Leftovers
+) -> Journal:
+    claims = claims_of(plan)
+    others = list(journals(state_directory))
+    refuse_claimed(claims, others, run_id)
+    sharers = sharers_of(claims, others, run_id)
+    before = _pre_image(plan, tracefs)
+    inherited = {file: before[file] for file in sharers if file in before}
+    before.update({file: sharers[file].before[file] for file in inherited})
+    inode = None
+    if plan.instance and not plan.makes_instance:
+        inode = tracefs.identity(f"instances/{plan.instance}")
+    return Journal.begin(
+        state_directory,
+        Intent(
+            run_id=run_id,
+            recipe=plan.recipe,
+            recipe_path=plan.recipe_path,
+            mount=str(tracefs.root),
+            instance=plan.instance,
+            makes_instance=plan.makes_instance,
+            inode=inode,
+            before=before,
+            claims=claims,
+            inherited=inherited,
+            leftovers=leftovers,
+        ),
+    )
 
 
 def _journal_failed(journal: Journal, error: OSError) -> ApplyError:

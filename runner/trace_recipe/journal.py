@@ -1,9 +1,10 @@
 """Journal: what a run is about to change, on disk and synced before it is changed.
 
-One file per run in a directory that only root can enter. The first line is the whole pre-image; it
-is synced once, before the first write. The lines after it need no sync: a killed process loses
-nothing that reached the page cache, and after a power cut the kernel's state is gone as well. The
-runner holds a lock on the file for as long as it lives, so a free lock means a dead owner.
+One file per run in a directory that only root can enter. The first line is the header, with the
+whole pre-image; it is synced once, before the first write. The lines after it need no sync: a
+killed process loses nothing that reached the page cache, and after a power cut the kernel's state
+is gone as well. The runner holds a lock on the file for as long as it lives, so a free lock means a
+dead owner; boot id, pid and start time say which process that was.
 """
 
 from __future__ import annotations
@@ -16,39 +17,65 @@ import os
 import secrets
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, errno_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "STATE_DIRECTORY",
+    "Intent",
     "Journal",
     "JournalState",
+    "Leftovers",
     "journals",
     "new_run_id",
     "read_journal",
+    "shared_lock",
+    "start_ticks",
 ]
 
 STATE_DIRECTORY = Path("/run/trace-recipe")
 _SUFFIX = ".journal"
+_LOCK_FILE = ".lock"
+_ARCHIVED = ".archived"
 _VERSION = "v1"
 _READ_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class JournalState:
-    """What a journal says: who made it, what was there before, and how far the run came."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """Files that a killed run leaves outside of tracefs, and on whose behalf they were made."""
 
-    path: Path
+    spool: str = ""
+    """The directory of raw pages; kept, since it can be read."""
+    parts: tuple[str, ...] = ()
+    """Outputs that were never given their names; removed."""
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Leftovers:
+        """Return what `asdict` and JSON made of one."""
+        return cls(
+            spool=data["spool"],
+            parts=tuple(data["parts"]),
+            uid=data["uid"],
+            gid=data["gid"],
+            groups=tuple(data["groups"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a run is going to do, known before it changes anything."""
+
     run_id: str
-    boot_id: str
-    pid: int
-    started_at: float
     recipe: str
     recipe_path: str
     mount: str
@@ -56,11 +83,28 @@ class JournalState:
     makes_instance: bool
     inode: int | None
     before: Mapping[str, str]
+    claims: Mapping[str, str | None] = field(default_factory=dict)
+    """Files that no other run may change meanwhile; with a text one may who wishes the same."""
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    """Files that another run with the same wish had set, and what they read then."""
+    leftovers: Leftovers = field(default_factory=Leftovers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalState(Intent):
+    """What a journal says: who made it, what was there before, and how far the run came."""
+
+    path: Path
+    boot_id: str
+    pid: int
+    start_ticks: int
+    started_at: float
     applied: Mapping[str, str] = field(default_factory=dict)
     intended: frozenset[str] = frozenset()
     restoring: frozenset[str] = frozenset()
-    claims: frozenset[str] = frozenset()
     is_making: bool = False
+    pinned: str = ""
+    """Who kept the instance from being removed when that was tried last."""
     is_live: bool = False
     is_this_boot: bool = True
 
@@ -73,41 +117,20 @@ class Journal:
         self._fd = fd
 
     @classmethod
-    def begin(
-        cls,
-        directory: Path,
-        *,
-        run_id: str,
-        recipe: str,
-        recipe_path: str,
-        mount: str,
-        instance: str,
-        makes_instance: bool,
-        inode: int | None,
-        before: Mapping[str, str],
-        claims: Sequence[str] = (),
-    ) -> Journal:
+    def begin(cls, directory: Path, intent: Intent) -> Journal:
         """Write and sync the pre-image; nothing of the kernel may be changed before it returns.
 
-        `claims` are the files that no other run may change until this one has put them back.
         Raises KernelLacksError when the directory cannot be written or is not safe to use.
         """
         _prepare(directory)
-        path = directory / f"{run_id}{_SUFFIX}"
+        path = directory / f"{intent.run_id}{_SUFFIX}"
         header = {
             "journal": _VERSION,
-            "run_id": run_id,
             "boot_id": _boot_id(),
             "pid": os.getpid(),
+            "start_ticks": start_ticks(os.getpid()),
             "started_at": time.time(),
-            "recipe": recipe,
-            "recipe_path": recipe_path,
-            "mount": mount,
-            "instance": instance,
-            "makes_instance": makes_instance,
-            "inode": inode,
-            "before": dict(before),
-            "claims": list(claims),
+            **asdict(intent),
         }
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -134,13 +157,7 @@ class Journal:
         try:
             fd = os.open(state.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError as error:
-            raise KernelLacksError(
-                Problem(
-                    f"the journal of run {state.run_id} is gone",
-                    why="somebody else has just put its files back",
-                    fix="see `trace-recipe status`",
-                )
-            ) from error
+            raise _gone(state) from error
         except OSError as error:
             raise KernelLacksError(_unwritable(state.path, error)) from error
         try:
@@ -154,6 +171,9 @@ class Journal:
                     fix=f"stop it with: kill {state.pid}",
                 )
             ) from None
+        if os.fstat(fd).st_nlink == 0:  # its guardian was faster, between our open and our lock
+            os.close(fd)
+            raise _gone(state)
         return cls(state.path, fd)
 
     def making(self) -> None:
@@ -192,6 +212,17 @@ class Journal:
         state = _parse(self.path, data, is_live=True)
         assert state is not None
         return state
+
+    def pinned(self, by: str) -> None:
+        """Note who keeps the instance from being removed; empty: nobody any more."""
+        with contextlib.suppress(OSError):
+            _append(self._fd, {"pinned": by})
+
+    def archive(self) -> None:
+        """Keep it under another name: the kernel that it tells of is gone."""
+        with contextlib.suppress(OSError):
+            self.path.rename(self.path.with_suffix(_ARCHIVED))
+        self.close()
 
     def discard(self) -> None:
         """Remove the journal: everything is back."""
@@ -260,10 +291,11 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
     if not entries or entries[0].get("journal") != _VERSION:
         return None
     head, rest = entries[0], entries[1:]
-    applied: dict[str, str] = {}
-    intended: set[str] = set()
+    head["leftovers"] = Leftovers.from_json(head["leftovers"])
+    applied: dict[str, str] = dict(head["inherited"])
+    intended: set[str] = set(head["inherited"])
     restoring: set[str] = set()
-    inode, is_making = head["inode"], False
+    is_making, pinned = False, ""
     for entry in rest:
         if "applied" in entry:
             applied[entry["applied"]] = entry["text"]
@@ -273,27 +305,19 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
         elif "restoring" in entry:
             restoring.add(entry["restoring"])
         elif "made" in entry:
-            inode = entry["made"]
+            head["inode"] = entry["made"]
         elif "making" in entry:
             is_making = entry["making"]
+        elif "pinned" in entry:
+            pinned = entry["pinned"]
     return JournalState(
+        **{one.name: head[one.name] for one in fields(JournalState) if one.name in head},
         path=path,
-        run_id=head["run_id"],
-        boot_id=head["boot_id"],
-        pid=head["pid"],
-        started_at=head["started_at"],
-        recipe=head["recipe"],
-        recipe_path=head["recipe_path"],
-        mount=head["mount"],
-        instance=head["instance"],
-        makes_instance=head["makes_instance"],
-        inode=inode,
-        before=head["before"],
         applied=applied,
         intended=frozenset(intended),
         restoring=frozenset(restoring),
-        claims=frozenset(head.get("claims", ())),
         is_making=is_making,
+        pinned=pinned,
         is_live=is_live,
         is_this_boot=head["boot_id"] == _boot_id(),
     )
@@ -306,6 +330,34 @@ def _entry(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def shared_lock(directory: Path) -> Iterator[None]:
+    """Hold what any run holds while it looks at the claims of others and acts on what it saw.
+
+    Raises KernelLacksError when the directory cannot be written or is not safe to use.
+    """
+    _prepare(directory)
+    path = directory / _LOCK_FILE
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise KernelLacksError(_unwritable(path, error)) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot (proc(5)); None: there is none."""
+    try:
+        stat_text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat_text.rpartition(")")[2].split()[19])
 
 
 def _prepare(directory: Path) -> None:
@@ -322,6 +374,16 @@ def _prepare(directory: Path) -> None:
                 fix=f"look who made it, then remove it: rm -r {directory}",
             )
         )
+
+
+def _gone(state: JournalState) -> KernelLacksError:
+    return KernelLacksError(
+        Problem(
+            f"the journal of run {state.run_id} is gone",
+            why="somebody else has just put its files back",
+            fix="see `trace-recipe status`",
+        )
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> Problem:

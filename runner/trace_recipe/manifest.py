@@ -97,7 +97,7 @@ class ReceiptEntry:
 
     file: Annotated[str, Field(description="Path below the tracefs mount.")]
     outcome: Annotated[
-        Literal["restored", "foreign", "impossible", "left"],
+        Literal["restored", "foreign", "impossible", "shared", "left"],
         Field(description="foreign: somebody else's change, left alone; left: ours, still there."),
     ]
     before: Annotated[str, Field(description="What it read before the run.")]

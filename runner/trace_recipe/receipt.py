@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     RESTORED = "restored"
     FOREIGN = "foreign"  # somebody else changed it meanwhile; theirs, and left alone
     IMPOSSIBLE = "impossible"  # the kernel offers no way back; the reason says why
+    SHARED = "shared"  # another run wishes the same; the last of them puts it back
     LEFT = "left"  # ours, and still there
 
 
@@ -60,6 +61,7 @@ class Receipt:
         for outcome, words in (
             (Outcome.FOREIGN, "left because others changed it"),
             (Outcome.IMPOSSIBLE, "cannot be put back"),
+            (Outcome.SHARED, "kept for another run"),
             (Outcome.LEFT, "NOT restored"),
         ):
             if count := self.count(outcome):
@@ -82,7 +84,8 @@ def receipt_schema() -> dict[str, Any]:
         "outcome": {
             "enum": [outcome.value for outcome in Outcome],
             "description": "restored: as before; foreign: somebody else's change, left alone;"
-            " impossible: the kernel offers no way back; left: ours, still there.",
+            " impossible: the kernel offers no way back; shared: another run needs the same, and"
+            " puts it back; left: ours, still there.",
         },
         "before": {"type": "string", "description": "What it read before the run."},
         "now": {"type": "string", "description": "What it reads after the run."},

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trace_recipe.claims import sharer_of
 from trace_recipe.control_files import Write, control_file, path_in_instance
-from trace_recipe.errors import Left, Problem, RestoreError, TracefsError
+from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
+from trace_recipe.journal import journals, shared_lock
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def put_back(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt
     lines: list[ReceiptLine] = []
     own_prefix = f"instances/{state.instance}/"
     if state.makes_instance:
-        lines += _remove_instance(state, tracefs)
+        lines += _remove_instance(state, tracefs, journal)
         shared = [file for file in state.before if not file.startswith(own_prefix)]
     else:
         shared = list(state.before)
@@ -66,12 +68,30 @@ def put_back(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt
         ]
         shared = [file for file in shared if not file.startswith(own_prefix)]
     touched = [file for file in shared if file in state.intended]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(KernelLacksError):  # putting back never waits for a place to lock
+            stack.enter_context(shared_lock(state.path.parent))
+        lines += _restore_files(state, tracefs, journal, touched)
+    return Receipt(state.run_id, tuple(lines))
+
+
+def _restore_files(
+    state: JournalState, tracefs: Tracefs, journal: Journal, touched: list[str]
+) -> list[ReceiptLine]:
+    others = list(journals(state.path.parent))
+    lines = []
+    for file in touched:
+        if other := sharer_of(file, state.claims, others, state.run_id):
+            reason = f"run {other.run_id} of '{other.recipe}' needs it as it is, and puts it back"
+            now = tracefs.read(file)
+            lines.append(ReceiptLine(file, Outcome.SHARED, state.before[file], now, reason))
+    kept = {line.file for line in lines}
+    touched = [file for file in touched if file not in kept]
     touched.sort(key=lambda file: control_file(path_in_instance(file)).order)
     found = {file: _reading(tracefs, file) for file in touched}
     for file in touched:
         _quiet(state, tracefs, journal, file, found[file])
-    lines += [_restore_file(state, tracefs, journal, file, found[file]) for file in touched]
-    return Receipt(state.run_id, tuple(lines))
+    return lines + [_restore_file(state, tracefs, journal, file, found[file]) for file in touched]
 
 
 def _restore_file(
@@ -168,7 +188,7 @@ def _unreadable(file: str, before: str, error: TracefsError) -> ReceiptLine:
     return ReceiptLine(file, Outcome.LEFT, before, "", error.problems[0].what)
 
 
-def _remove_instance(state: JournalState, tracefs: Tracefs) -> list[ReceiptLine]:
+def _remove_instance(state: JournalState, tracefs: Tracefs, journal: Journal) -> list[ReceiptLine]:
     directory = f"instances/{state.instance}"
     files = [file for file in sorted(state.intended) if file.startswith(f"{directory}/")]
     files = [directory, *files] if state.is_making or state.inode else files
@@ -184,25 +204,40 @@ def _remove_instance(state: JournalState, tracefs: Tracefs) -> list[ReceiptLine]
         return lines(Outcome.FOREIGN, "somebody else made an instance of that name")
     instance = tracefs.instance(state.instance)
     for file, text in (("tracing_on", "0"), ("events/enable", "0"), ("current_tracer", "nop")):
-        try:
+        with contextlib.suppress(TracefsError):  # removing it does the same: EBUSY is less likely
             instance.write(file, text)
-        except TracefsError:
-            continue  # removing the instance does the same; this only makes EBUSY less likely
     for attempt in range(_REMOVE_TRIES):
         try:
             tracefs.remove_instance(state.instance)
         except TracefsError as error:
             if error.errno != errno.EBUSY or attempt + 1 == _REMOVE_TRIES:
-                reason = f"{error.problems[0].what}{_holders(str(instance.root))}"
-                return lines(Outcome.LEFT, reason)
+                _neutralise(instance)
+                held = _holders(str(instance.root))
+                journal.pinned(held or "nobody who can be seen")
+                words = f"; held open by {held}" if held else ""
+                return lines(Outcome.LEFT, f"{error.problems[0].what}{words}")
             time.sleep(_REMOVE_WAIT_S)
         else:
             break
     return lines(Outcome.RESTORED, "gone with the instance")
 
 
+def _neutralise(instance: Tracefs) -> None:
+    """Take the memory back from an instance that cannot be removed; it records nothing already."""
+    for buffer in ("buffer_size_kb", *(f"per_cpu/{c}/buffer_size_kb" for c in _cpus(instance))):
+        with contextlib.suppress(TracefsError):  # EBUSY while somebody reads `trace`
+            instance.write(buffer, "1")
+
+
+def _cpus(instance: Tracefs) -> tuple[str, ...]:
+    try:
+        return instance.list("per_cpu")
+    except TracefsError:
+        return ()
+
+
 def _holders(directory: str) -> str:
-    """Name the processes that keep a file of the instance open."""
+    """Name the processes that keep a file of the instance open, separated by commas."""
     found: dict[str, None] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -212,7 +247,7 @@ def _holders(directory: str) -> str:
             continue
         if any(link.startswith(f"{directory}/") for link in links):
             found[f"{name} (pid {process.name})"] = None
-    return f"; held open by {', '.join(found)}" if found else ""
+    return ", ".join(found)
 
 
 def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:
@@ -224,6 +259,9 @@ def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:
 
 def _left(receipt: Receipt, state: JournalState) -> RestoreError:
     left = [line for line in receipt.lines if line.outcome is Outcome.LEFT]
+    directory = f"instances/{state.instance}"
+    if any(line.file == directory for line in left):  # its files stay with it
+        left = [line for line in left if not line.file.startswith(f"{directory}/")]
     problems = [
         Problem(
             f"'{line.file}' is not restored",

@@ -18,11 +18,17 @@ from trace_recipe.outputs import make_folder
 if TYPE_CHECKING:
     from trace_recipe.invoker import Invoker
 
-__all__ = ["Spool", "make_recording_spool", "make_temporary_spool", "recording_name"]
+__all__ = [
+    "RESERVE_FILE",
+    "Spool",
+    "make_recording_spool",
+    "make_temporary_spool",
+    "recording_name",
+]
 
 _WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
 # Given back when the disk is full, so that the manifest and the tables can still be written.
-_RESERVE_FILE = ".reserve"
+RESERVE_FILE = ".reserve"
 _RESERVE_BYTES = 2 << 20
 
 
@@ -38,7 +44,7 @@ class Spool:
 
     def reserve(self) -> None:
         """Set room aside for what is written after the disk is full; raises OutputError."""
-        fd = os.open(self.path / _RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = os.open(self.path / RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(fd, 0, _RESERVE_BYTES)
         except OSError as error:
@@ -54,7 +60,7 @@ class Spool:
 
     def use_reserve(self) -> None:
         """Give the reserved room back to the disk."""
-        (self.path / _RESERVE_FILE).unlink(missing_ok=True)
+        (self.path / RESERVE_FILE).unlink(missing_ok=True)
 
     def close(self, invoker: Invoker) -> None:
         """Hand a kept directory to who started the run; remove any other."""

@@ -151,8 +151,7 @@ def test_what_a_killed_run_left_is_not_taken_for_the_state_to_restore(
     second = recipe(_named(instance, "second", "duration: 100ms", watermark=30), "second.yaml")
     running = cli.start("run", str(first))
     _wait_for(lambda: _is_recording(instance), running)
-    running.kill()
-    running.communicate()
+    cli.kill(running, with_guardian=True)
 
     refused = cli("run", str(second))
     recovered = cli("recover")

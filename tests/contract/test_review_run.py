@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracefs_tree import is_recording
+
 pytestmark = pytest.mark.tracefs
 
 INSTANCES = Path("/sys/kernel/tracing/instances")
@@ -37,7 +39,7 @@ def _instance(name: str, running: subprocess.Popen[str]) -> Path:
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
         for path in INSTANCES.glob(f"trace-recipe-{name}-*"):
-            if (path / "tracing_on").read_text() == "1\n" and (path / "set_event").read_text():
+            if is_recording(path):
                 return path
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
@@ -52,14 +54,14 @@ def _gone(path: Path, within_s: float) -> bool:
 
 
 def test_a_reader_that_reads_nothing_does_not_keep_the_kernel_tracing(untouched, cli, recipe):
-    running = cli.start("run", str(recipe(FLOOD.format(duration="1s"))))
+    running = cli.start("run", str(recipe(FLOOD.format(duration="3s"))))
     instance = _instance("rev-flood", running)
 
     assert _gone(instance, within_s=15)
     out, err = running.communicate(timeout=100)
     assert running.returncode == 0, err
     events = sum(1 for line in out.splitlines() if "sys_enter:" in line or "NR " in line)
-    assert f"rev-flood: {events} events in 1." in err
+    assert f"rev-flood: {events} events in 3." in err
 
 
 def test_ctrl_c_works_while_the_reader_reads_nothing(untouched, cli, recipe):

@@ -178,12 +178,11 @@ def test_a_second_ctrl_c_skips_the_outputs_but_never_the_restore(cli, recipe, un
     assert not (cli.directory / "out.txt").exists()
 
 
-def test_kill_9_leaves_a_journal_that_recover_finishes(cli, recipe, untouched):
+def test_without_a_guardian_kill_9_leaves_a_journal_that_recover_finishes(cli, recipe, untouched):
     running = cli.start("run", str(recipe(ENDLESS)))
     path = _wait_for_instance("endless", running)
     status_live = cli("status", "--json")
-    running.kill()
-    running.communicate()
+    cli.kill(running, with_guardian=True)
 
     assert path.exists()
     assert json.loads(status_live.stdout)[0]["state"] == "live"
@@ -195,14 +194,14 @@ def test_kill_9_leaves_a_journal_that_recover_finishes(cli, recipe, untouched):
     assert cli("recover").stdout == "nothing to recover\n"
 
 
-def test_kill_9_at_random_moments_can_always_be_recovered(cli, recipe, untouched):
+@pytest.mark.parametrize("with_guardian", [False, True])
+def test_kill_9_at_random_moments_can_always_be_recovered(cli, recipe, untouched, with_guardian):
     path = recipe(ENDLESS)
     generator = random.Random(1)
-    for _ in range(10):
+    for _ in range(6):
         running = cli.start("run", str(path), "-q")
         time.sleep(generator.uniform(0.1, 1.0))
-        running.kill()
-        running.communicate()
+        cli.kill(running, with_guardian=with_guardian)
         done = cli("recover")
         assert done.returncode == 0, done.stderr
         assert not list(INSTANCES.glob("*endless*"))

@@ -91,6 +91,7 @@ def journal(*, live: bool) -> JournalState:
         run_id="0123456789ab",
         boot_id="b",
         pid=4711,
+        start_ticks=1,
         started_at=0.0,
         recipe="mount-audit",
         recipe_path="a.yaml",

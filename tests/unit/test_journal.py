@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from trace_recipe.errors import InstanceBusyError, KernelLacksError
-from trace_recipe.journal import Journal, journals, new_run_id, read_journal
+from trace_recipe.journal import Intent, Journal, journals, new_run_id, read_journal
 
 
 def _begin(directory, run_id="run1", **changes):
@@ -21,7 +21,7 @@ def _begin(directory, run_id="run1", **changes):
         "before": {"tracing_on": "1\n"},
         **changes,
     }
-    return Journal.begin(directory, **values)
+    return Journal.begin(directory, Intent(**values))
 
 
 def test_the_pre_image_is_on_disk_before_begin_returns(tmp_path):
@@ -89,9 +89,9 @@ def test_an_open_journal_is_live_and_cannot_be_adopted(tmp_path):
 
 def test_the_lock_goes_with_a_killed_process(tmp_path):
     code = (
-        "import os, sys, signal; from pathlib import Path; from trace_recipe.journal import Journal\n"
-        "j = Journal.begin(Path(sys.argv[1]), run_id='dead', recipe='r', recipe_path='r.yaml', "
-        "mount='/', instance='', makes_instance=False, inode=None, before={})\n"
+        "import os, sys, signal; from pathlib import Path; from trace_recipe.journal import Intent, Journal\n"
+        "j = Journal.begin(Path(sys.argv[1]), Intent(run_id='dead', recipe='r', recipe_path='r', "
+        "mount='/', instance='', makes_instance=False, inode=None, before={}))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

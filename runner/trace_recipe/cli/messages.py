@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TerminalMonitor",
+    "can_ask",
+    "confirms",
     "error_as_json",
     "print_error",
     "print_json",
@@ -28,6 +30,18 @@ _SECOND_NS = 1_000_000_000
 def say(text: str) -> None:
     """Print one line for the user beside the results."""
     print(text, file=sys.stderr)
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal who can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirms(question: str) -> bool:
+    """Ask; an empty answer means yes."""
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return bool(answer) and answer.strip().lower() in {"", "y", "yes"}
 
 
 def print_json(data: Any) -> None:

@@ -28,6 +28,7 @@ from trace_recipe.cli.messages import (
     print_problems,
     say,
 )
+from trace_recipe.cli.unfinished import offer_to_finish
 from trace_recipe.errors import (
     Interrupted,
     KernelLacksError,
@@ -83,6 +84,7 @@ def run(
     loaded = open_recipe(recipe, os.environ, overrides_of(set_))
     _refuse_syntax(loaded)
     tracefs = live_tracefs()
+    offer_to_finish(state_dir)
     kernel = live_kernel(tracefs, loaded.recipe)
     resolved = resolve(loaded, kernel)
     run_id = new_run_id()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +15,12 @@ import typer
 
 from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
-from trace_recipe.cli.messages import print_json, say
+from trace_recipe.cli.messages import can_ask, confirms, print_json
 from trace_recipe.errors import Problem, RecipeError, RestoreError
+from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, journals
-from trace_recipe.receipt import Outcome, Receipt
-from trace_recipe.restorer import restore as restore_state
+from trace_recipe.receipt import Outcome
 
 __all__ = ["register"]
 
@@ -34,21 +36,26 @@ def register(app: typer.Typer) -> None:
 
 
 def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> None:
-    """List running recipes, and dead ones that have not been put back."""
+    """List running recipes, dead ones that are not put back, and what became of killed ones."""
     states = list(journals(state_dir))
+    ended = list(endings(state_dir))
     if as_json:
-        print_json([_as_json(state) for state in states])
+        print_json([*map(_as_json, states), *map(_ending_as_json, ended)])
         return
-    if not states:
+    if not states and not ended:
         print("no recipe is running, and none left anything behind")
     for state in states:
         age_s = time.time() - state.started_at
         print(
             f"{state.run_id}  {_word(state):5}  {age_s:8.0f} s  pid {state.pid:<7} "
-            f"{state.recipe}  {_instance(state)}"
+            f"{_owner(state)}  {state.recipe}  {_instance(state)}"
         )
+        if state.pinned:
+            print(f"  pinned: {state.pinned}")
         if not state.is_live:
             print(f"  fix: trace-recipe recover {state.run_id}")
+    for one in ended:
+        print(f"{one.run_id}  ended  {time.time() - one.at:8.0f} s ago  {_ending_words(one)}")
 
 
 def restore(
@@ -62,6 +69,7 @@ def restore(
     if state.is_live:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(state.pid, signal.SIGTERM)
+            os.kill(state.pid, signal.SIGCONT)  # a stopped process takes the other only then
         for _ in range(_END_TRIES):
             if not state.path.exists():
                 print(f"{state.run_id}: ended and restored by its own process (pid {state.pid})")
@@ -79,20 +87,27 @@ def recover(
         str | None,
         typer.Argument(help="One run; without it every dead run.", autocompletion=complete_run),
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every dead run, and ask nothing: for a unit file.")
+    ] = False,
     state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
-    """Put back what killed runs left behind."""
+    """Put back what killed runs left behind, and tell what their guardians did."""
     if run_id is not None:
         _finish(_find(run_id, state_dir))
         return
+    told = _tell_endings(state_dir)
     states = list(journals(state_dir))
     dead = [state for state in states if not state.is_live]
-    if not dead:
+    if not dead and not told:
         live = f"; {len(states)} still running" if states else ""
         print(f"nothing to recover{live}")
         return
     failures: list[RestoreError] = []
     for state in dead:
+        question = f"put back what run {state.run_id} of '{state.recipe}' left?"
+        if not all_ and can_ask() and not confirms(question):
+            continue
         try:
             _finish(state)
         except RestoreError as error:
@@ -104,26 +119,34 @@ def recover(
         )
 
 
+def _tell_endings(state_dir: Path) -> int:
+    told = list(endings(state_dir))
+    for one in told:
+        print(f"{one.run_id}: {_ending_words(one)}")
+        one.forget(state_dir)
+    return len(told)
+
+
 def _finish(state: JournalState) -> None:
     journal = Journal.adopt(state)
     if not state.is_this_boot:
-        # The kernel that it changed is gone with the reboot.
-        journal.discard()
-        print(f"{state.run_id}: the machine was rebooted since; nothing to do")
+        journal.archive()
+        print(f"{state.run_id}: the machine was rebooted since; nothing to put back")
         return
+    live_tracefs()
     with Interrupts():  # a restore is not interrupted; the signal is simply too late
-        receipt = restore_state(state, live_tracefs(), journal)
-    print(f"{state.run_id}: {state.recipe}: {receipt}")
-    for line in _remarks(receipt):
-        say(line)
+        ending = finish(state, journal, by="recover")
+    print(f"{state.run_id}: {_ending_words(ending)}")
 
 
-def _remarks(receipt: Receipt) -> list[str]:
-    return [
-        f"  {line.file}: {line.outcome}: {line.reason}"
-        for line in receipt.lines
-        if line.outcome is not Outcome.RESTORED
-    ]
+def _ending_words(ending: Ending) -> str:
+    words = f"{ending.recipe}: killed; {ending.receipt['summary']} by {ending.by}"
+    if ending.pages:
+        words += f"\n  recorded until then: trace-recipe report {ending.pages}"
+    for line in ending.receipt["files"]:
+        if line["outcome"] != Outcome.RESTORED:
+            words += f"\n  {line['file']}: {line['outcome']}: {line['reason']}"
+    return words
 
 
 def _find(run_id: str, state_dir: Path) -> JournalState:
@@ -145,6 +168,13 @@ def _word(state: JournalState) -> str:
     return "live" if state.is_live else "dead"
 
 
+def _owner(state: JournalState) -> str:
+    try:
+        return pwd.getpwuid(state.leftovers.uid).pw_name
+    except KeyError:
+        return str(state.leftovers.uid)
+
+
 def _instance(state: JournalState) -> str:
     return state.instance or "(top level)"
 
@@ -161,4 +191,10 @@ def _as_json(state: JournalState) -> dict[str, object]:
         "makes_instance": state.makes_instance,
         "this_boot": state.is_this_boot,
         "touched": sorted(state.intended),
+        "owner": _owner(state),
+        "pinned": state.pinned,
     }
+
+
+def _ending_as_json(ending: Ending) -> dict[str, object]:
+    return {"state": "ended", **asdict(ending)}

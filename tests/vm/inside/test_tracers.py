@@ -137,7 +137,8 @@ def test_a_filter_and_a_counted_trigger_do_what_they_say(cli, recipe, unchanged)
     assert all("sleep" in line for line in switches)
 
 
-def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged):
+@pytest.mark.parametrize("with_guardian", [False, True])
+def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged, with_guardian):
     text = FUNCTION.replace("[/bin/dd, if=/proc/version, of=/dev/null]", "[/bin/sleep, '30']")
     running = cli.start("run", str(recipe(text)))
     ends_at = time.monotonic() + 60
@@ -146,13 +147,13 @@ def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged):
         if made and made[0].read_text() == "function\n":
             break
         time.sleep(0.05)
-    running.kill()
-    running.communicate()
+    cli.kill(running, with_guardian=with_guardian)
 
     done = cli("recover")
 
     assert done.returncode == 0, done.stderr
     assert "restored" in done.stdout
+    assert ("by its guardian" in done.stdout) is not with_guardian
 
 
 def test_the_top_level_is_put_back_exactly(cli, recipe, unchanged):

@@ -1,0 +1,46 @@
+"""Unfinished runs: what a command that touches the kernel says and does about killed ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trace_recipe.cli.messages import can_ask, confirms, say
+from trace_recipe.errors import KernelLacksError, RestoreError, TraceRecipeError
+from trace_recipe.finisher import finish
+from trace_recipe.journal import Journal, JournalState, journals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["offer_to_finish"]
+
+
+def offer_to_finish(state_directory: Path) -> None:
+    """Ask on a terminal whether to finish killed runs; elsewhere say how.
+
+    What only an open file had kept is tried again without asking.
+    """
+    try:
+        dead = [one for one in journals(state_directory) if not one.is_live and one.is_this_boot]
+    except KernelLacksError:  # the journal of the run to come tells it
+        return
+    for state in dead:
+        if state.pinned:
+            _retry(state)
+            continue
+        left = f"run {state.run_id} of '{state.recipe}' was killed and is not put back"
+        if can_ask() and confirms(f"{left}; do it now?"):
+            finish(state, Journal.adopt(state), by="a later run")
+        else:
+            say(f"note: {left}: trace-recipe recover {state.run_id}")
+
+
+def _retry(state: JournalState) -> None:
+    try:
+        finish(state, Journal.adopt(state), by="a later run")
+    except RestoreError:
+        say(f"note: instance '{state.instance}' still cannot be removed: {state.pinned}")
+    except TraceRecipeError:  # somebody else is at it
+        return
+    else:
+        say(f"note: instance '{state.instance}' of a killed run is removed now")

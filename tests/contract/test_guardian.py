@@ -1,0 +1,150 @@
+"""The guardian puts the kernel back when the runner vanishes, and ends with the run otherwise."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tracefs_tree import is_recording
+
+pytestmark = pytest.mark.tracefs
+
+INSTANCES = Path("/sys/kernel/tracing/instances")
+ENDLESS = """
+recipe: v1
+name: guarded
+events: [sched:sched_switch]
+duration: 60s
+outputs: [{text: out.txt}, {jsonl: out.jsonl}]
+"""
+
+
+def _wait_for(condition, running):
+    ends_at = time.monotonic() + 30
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < ends_at, "it did not happen"
+        time.sleep(0.005)
+
+
+def _start(cli, recipe):
+    running = cli.start("run", str(recipe(ENDLESS)))
+    _wait_for(lambda: any(map(is_recording, INSTANCES.glob("*guarded*"))), running)
+    return running
+
+
+def _spool(cli) -> Path:
+    (journal,) = cli.state.glob("*.journal")
+    return Path(json.loads(journal.read_text().splitlines()[0])["leftovers"]["spool"])
+
+
+def test_a_killed_run_is_put_back_and_its_pages_can_be_read(cli, recipe, untouched):
+    running = _start(cli, recipe)
+    spool = _spool(cli)
+    _wait_for(lambda: all(path.stat().st_size for path in spool.glob("cpu*.raw")), running)
+
+    cli.kill(running)
+
+    assert not list(INSTANCES.glob("*guarded*"))
+    assert [path.name for path in cli.directory.iterdir() if path.name.endswith(".part")] == []
+    assert f"trace-recipe report {spool}" in cli("status").stdout
+    told = cli("recover")
+    assert told.returncode == 0
+    assert "guarded: killed; restored" in told.stdout
+    assert "by its guardian" in told.stdout
+    assert cli("recover").stdout == "nothing to recover\n"
+    report = cli("report", str(spool))
+    assert report.returncode == 0, report.stderr
+    assert report.stdout.count("sched_switch: ") > 10
+    assert not (spool / ".reserve").exists()
+
+
+def test_a_signal_to_the_whole_process_group_spares_the_guardian(cli, recipe, untouched):
+    running = _start(cli, recipe)
+    (guardian,) = cli.guardians()
+
+    assert os.getpgid(guardian) == os.getsid(guardian) == guardian
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(guardian, number)
+    time.sleep(0.1)
+    assert cli.guardians() == [guardian]
+    cli.kill(running)
+    assert not list(INSTANCES.glob("*guarded*"))
+
+
+def test_the_guardian_holds_nothing_of_the_runner_open(cli, recipe, untouched):
+    running = _start(cli, recipe)
+    (guardian,) = cli.guardians()
+    files = [link.readlink().name for link in Path(f"/proc/{guardian}/fd").iterdir()]
+
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+
+    assert sorted(files)[:3] == ["null", "null", "null"]
+    assert [name.partition(":")[0] for name in sorted(files)[3:]] == ["pipe"]
+    assert running.returncode == 130
+    assert cli.guardians() == []
+
+
+def test_a_run_that_is_killed_before_it_applies_leaves_no_spool(cli, recipe, untouched):
+    before = set(Path("/var/tmp").glob("trace-recipe-*"))
+    lock = cli.state / ".lock"
+    cli.state.mkdir(mode=0o700)
+    with lock.open("w") as held:
+        import fcntl
+
+        fcntl.flock(held, fcntl.LOCK_EX)  # where the run waits, before its journal
+        running = cli.start("run", str(recipe(ENDLESS)))
+        _wait_for(cli.guardians, running)
+        assert set(Path("/var/tmp").glob("trace-recipe-*")) > before
+        cli.kill(running)
+
+    assert set(Path("/var/tmp").glob("trace-recipe-*")) == before
+    assert [path.name for path in cli.directory.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_stopped_run_is_ended_by_restore(cli, recipe, untouched):
+    running = _start(cli, recipe)
+    (state,) = json.loads(cli("status", "--json").stdout)
+    running.send_signal(signal.SIGSTOP)
+
+    done = cli("restore", state["run_id"])
+
+    assert done.returncode == 0, done.stderr
+    assert "ended and restored by its own process" in done.stdout
+    assert running.wait(timeout=60) == 130
+    running.communicate()
+
+
+def test_an_instance_that_is_held_open_is_named_freed_and_removed_by_a_later_run(
+    cli, recipe, untouched
+):
+    running = _start(cli, recipe)
+    (instance,) = INSTANCES.glob("*guarded*")
+    held = os.open(instance / "per_cpu/cpu0/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+        assert running.returncode == 5, err
+        assert err.count("is not restored") == 1, err
+        assert f"held open by python (pid {os.getpid()})" in err.replace("python3", "python")
+        assert (instance / "tracing_on").read_text() == "0\n"
+        assert int((instance / "buffer_size_kb").read_text()) < 10
+        status = cli("status").stdout
+        assert f"(pid {os.getpid()})" in status
+        quick = recipe(ENDLESS.replace("guarded", "later").replace("60s", "50ms"), "later.yaml")
+        still = cli("run", str(quick))
+        assert still.returncode == 0, still.stderr
+        assert "still cannot be removed" in still.stderr
+    finally:
+        os.close(held)
+
+    done = cli("run", str(quick))
+
+    assert done.returncode == 0, done.stderr
+    assert "is removed now" in done.stderr
+    assert not instance.exists()
+    assert cli("recover").stdout == "nothing to recover\n"
