@@ -13,18 +13,24 @@ import time
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem, RecipeError, errno_text
+from trace_recipe.processes import family, process, running, send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trace_recipe.invoker import Invoker
+    from trace_recipe.processes import Process
     from trace_recipe.recipe.model import Run
 
-__all__ = ["HeldCommand"]
+__all__ = ["MARK", "HeldCommand"]
+
+MARK = "TRACE_RECIPE_RUN"
+"""The variable by which everything that a command has started is known: the id of the run."""
 
 _GRACE_S = 3.0
 _STEP_S = 0.02
 _NOT_STARTED = 127
+_STANDARD_OUTPUT = 1
 # What a program needs to behave as in its user's terminal; all else of root's stays behind.
 _KEPT_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "COLORTERM", "DISPLAY")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,13 +39,24 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class HeldCommand:
     """A forked child that waits for `release`, then becomes the recipe's command."""
 
-    def __init__(self, run: Run, invoker: Invoker, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        invoker: Invoker,
+        environment: Mapping[str, str],
+        *,
+        run_id: str,
+        stdout: int = _STANDARD_OUTPUT,
+    ) -> None:
+        """Fork it; `stdout` is the descriptor that becomes its standard output."""
         self._gate_read, self._gate_write = os.pipe2(os.O_CLOEXEC)
         self._error_read, self._error_write = os.pipe2(os.O_CLOEXEC)
         # Ignored by some parents; then the kernel would keep no exit status.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.exit_status: int | None = None
         self._words = run.command
+        self._run_id = run_id
+        self._stdout = stdout
         self.pid = os.fork()
         if self.pid == 0:
             self._become(run, invoker, environment)
@@ -82,30 +99,41 @@ class HeldCommand:
         return self.exit_status
 
     def end(self) -> None:
-        """Terminate it if it still runs; SIGKILL after three seconds.
+        """Terminate what it is and has started, unless it was seen to end; SIGKILL after a while.
 
-        It stays in the terminal's process group, so that an interactive program works.
+        It stays in the terminal's process group, so that an interactive program works. What it
+        left in the background before it ended by itself is meant to stay.
         """
         if self._gate_write >= 0:  # never released: it must not run at all
             os.close(self._gate_write)
             self._gate_write = -1
             os.close(self._error_read)
-            self._kill(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             self.wait()
             return
-        if self.poll() is not None:
+        if self.exit_status is not None:
             return
-        self._kill(signal.SIGTERM)
-        ends_at = time.monotonic() + _GRACE_S
-        while self.poll() is None and time.monotonic() < ends_at:
-            time.sleep(_STEP_S)
-        if self.poll() is None:
-            self._kill(signal.SIGKILL)
-            self.wait()
+        mark = f"{MARK}={self._run_id}".encode()
+        own = process(self.pid)
+        left: set[Process] = {own} if own else set()
+        # A last time, for what was started while the others were ended.
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+            left = family(left, mark)
+            send(number, left)
+            send(signal.SIGCONT, left)  # a stopped process takes no SIGTERM
+            left = self._wait_for(left)
+        self.poll()
 
-    def _kill(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+    def _wait_for(self, processes: set[Process]) -> set[Process]:
+        """Return those that still run after three seconds."""
+        ends_at = time.monotonic() + _GRACE_S
+        while True:
+            self.poll()
+            left = running(processes)
+            if not left or time.monotonic() >= ends_at:
+                return left
+            time.sleep(_STEP_S)
 
     def _ended(self, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
@@ -135,7 +163,9 @@ class HeldCommand:
                     "LOGNAME": invoker.name,
                     "PATH": environment.get("PATH", _DEFAULT_PATH),
                 }
-            variables.update(run.environment)
+            variables.update({**run.environment, MARK: self._run_id})
+            if self._stdout != _STANDARD_OUTPUT:
+                os.dup2(self._stdout, _STANDARD_OUTPUT)
             if run.directory is not None:
                 what = "enter the directory for"
                 os.chdir(run.directory)

@@ -118,6 +118,7 @@ class Conductor:
         stdout: IO[bytes],
         interrupts: Interrupts,
         monitor: Monitor,
+        command_stdout: int,
         recording: Path | None = None,
     ) -> None:
         self.resolved = resolved
@@ -131,6 +132,7 @@ class Conductor:
         self.stdout = stdout
         self.interrupts = interrupts
         self.monitor = monitor
+        self.command_stdout = command_stdout
         self.recording = recording
         self.problems: list[Problem] = []
         self.exit_reason = ""
@@ -223,7 +225,13 @@ class Conductor:
     def _hold_command(self, stack: contextlib.ExitStack) -> HeldCommand | None:
         if self.recipe.run is None:
             return None
-        command = HeldCommand(self.recipe.run, self.invoker, self.environment)
+        command = HeldCommand(
+            self.recipe.run,
+            self.invoker,
+            self.environment,
+            run_id=self.run_id,
+            stdout=self.command_stdout,
+        )
         stack.callback(command.end)
         return command
 

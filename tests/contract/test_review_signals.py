@@ -31,7 +31,7 @@ outputs: [{text: o.txt}]
 
 def test_a_command_killed_while_it_is_held_just_has_ended():
     run = Run.model_validate({"command": ["/bin/true"]})
-    command = HeldCommand(run, find_invoker(os.environ), os.environ)
+    command = HeldCommand(run, find_invoker(os.environ), os.environ, run_id="held")
     os.kill(command.pid, signal.SIGKILL)
     time.sleep(0.1)
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.tracefs_tree import differences, is_recording, snapshot
+from trace_recipe.processes import process
 
 pytestmark = pytest.mark.tracefs
 
@@ -117,6 +118,43 @@ def test_a_command_is_traced_alone_and_its_end_ends_the_run(cli, recipe, untouch
         for line in (cli.directory / "o.jsonl").read_text().splitlines()
     ]
     assert names == ["/bin/sh", "/bin/true", "/bin/true"]
+
+
+TALKING = """
+recipe: v1
+name: talking
+events: ["sched:sched_process_exec"]
+scope: {pids: [command]}
+run: {command: [/bin/sh, -c, 'echo said; exec /bin/true']}
+outputs: [%s]
+"""
+
+
+def test_what_a_command_prints_does_not_get_among_the_results(cli, recipe, untouched):
+    done = cli("run", str(recipe(TALKING % '{jsonl: "-"}')))
+    assert [json.loads(line)["pid"] for line in done.stdout.splitlines()]
+    assert done.stderr.splitlines()[0] == "said"
+
+    done = cli("run", str(recipe(TALKING % "{jsonl: o.jsonl}")), "--json")
+    assert json.loads(done.stdout)["ok"]
+    assert done.stderr == "said\n"
+
+    done = cli("run", str(recipe(TALKING % "{jsonl: o.jsonl}")))
+    assert done.stdout == "said\n"
+
+
+def test_a_command_that_takes_too_long_ends_with_all_that_it_has_started(cli, recipe, untouched):
+    path = recipe(
+        "recipe: v1\nname: late\nevents: ['sched:sched_process_exec']\n"
+        "run:\n  command: [/bin/sh, -c, '(sleep 1000 & echo $! > pid); sleep 1000']\n"
+        "  timeout: 500ms\noutputs: [{jsonl: o.jsonl}]\n"
+    )
+
+    done = cli("run", str(path))
+
+    assert done.returncode == 0, done.stderr
+    assert "command timed out" in done.stderr
+    assert process(int((cli.directory / "pid").read_text())) is None
 
 
 def test_a_command_that_does_not_exist_is_explained_and_everything_restored(cli, recipe, untouched):

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _SECOND_NS = 1_000_000_000
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 _WIDTH = 60
 
 
@@ -90,6 +91,8 @@ def run(
     run_id = new_run_id()
     made = _plan(resolved, run_id=run_id, tracefs=tracefs)
     monitor = TerminalMonitor(quiet=quiet)
+    # What the command prints must not get among our results.
+    is_taken = as_json or any(output.spec.path == "-" for output in loaded.recipe.outputs)
     with Interrupts() as interrupts:
         try:
             result = Conductor(
@@ -103,6 +106,7 @@ def run(
                 stdout=sys.stdout.buffer,
                 interrupts=interrupts,
                 monitor=monitor,
+                command_stdout=_STANDARD_ERROR if is_taken else _STANDARD_OUTPUT,
                 recording=recording,
             ).run()
         finally:

@@ -798,7 +798,8 @@ class Run(Model):
 
     command: Many[Argument] = Field(
         min_length=1,
-        description="The program and its arguments, as a list; no shell is involved.",
+        description="The program and its arguments, as a list; no shell is involved. What it prints"
+        " goes to standard error when standard output has an output or --json.",
         examples=[["make", "-j8"]],
     )
     as_user: Literal["invoking", "root"] = Field(
@@ -815,7 +816,9 @@ class Run(Model):
         default=None, description="The directory to run it in.", examples=["/usr/src/linux"]
     )
     timeout: PositiveDuration | None = Field(
-        default=None, description="Stop the command after this time.", examples=["5m"]
+        default=None,
+        description="End the command, and all that it has started, after this time.",
+        examples=["5m"],
     )
 
     rules = (
