@@ -55,7 +55,7 @@ class Cli:
         self.started: list[subprocess.Popen[str]] = []
 
     def command(self, *words: str) -> list[str]:
-        takes_state = {"run", "restore", "recover", "status"}
+        takes_state = {"run", "try", "extend", "confirm", "restore", "recover", "status"}
         state = ["--state-dir", str(self.state)] if words[0] in takes_state else []
         return [sys.executable, "-m", "trace_recipe", words[0], *state, *map(str, words[1:])]
 

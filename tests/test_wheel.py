@@ -33,6 +33,8 @@ def test_the_wheel_holds_recipes_and_schemas_and_works_by_itself(tmp_path):
         assert f"trace_recipe/_data/recipes/{path.name}" in names
     for path in (ROOT / "schema").glob("*.json"):
         assert f"trace_recipe/_data/schema/{path.name}" in names
+    for path in (ROOT / "systemd").iterdir():
+        assert f"trace_recipe/_data/systemd/{path.name}" in names
 
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)

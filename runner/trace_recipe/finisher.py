@@ -1,4 +1,4 @@
-"""Finisher: ends a killed run: puts back what it changed, clears up after it, and tells of it."""
+"""Finisher: ends a run that cannot: puts back what it changed, clears up, and tells of it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ _SUFFIX = ".ended"
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a killed run was finished: `pages` is where its recording can be read, or empty."""
+    """How a run was finished that did not end by itself.
+
+    `pages` is where its recording can be read, or empty.
+    """
 
     run_id: str
     recipe: str
+    why: str
     by: str
     at: float
     pages: str
@@ -41,7 +45,7 @@ class Ending:
     def without_receipt(cls, run_id: str, recipe: str, *, by: str, pages: str) -> Ending:
         """Return the ending of a run that was killed after everything had been put back."""
         receipt = Receipt(run_id, ()).as_json()
-        return cls(run_id, recipe, by, time.time(), pages, receipt)
+        return cls(run_id, recipe, "killed", by, time.time(), pages, receipt)
 
     def note(self, directory: Path) -> None:
         """Leave it for `status` and `recover` to tell; a full disk loses only the telling."""
@@ -56,7 +60,7 @@ class Ending:
         (directory / f"{self.run_id}{_SUFFIX}").unlink(missing_ok=True)
 
 
-def finish(state: JournalState, journal: Journal, *, by: str) -> Ending:
+def finish(state: JournalState, journal: Journal, *, by: str, why: str = "killed") -> Ending:
     """Put back what an adopted journal says, and remove the journal.
 
     Raises RestoreError when something of the run's is left in the kernel; the journal then stays.
@@ -66,6 +70,7 @@ def finish(state: JournalState, journal: Journal, *, by: str) -> Ending:
     ending = Ending(
         state.run_id,
         state.recipe,
+        why,
         by,
         time.time(),
         str(pages) if pages else "",

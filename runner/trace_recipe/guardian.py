@@ -1,8 +1,9 @@
 """Guardian: a small process that puts the kernel back when the runner vanishes.
 
 Forked before the runner has threads, it sleeps on a pipe whose other end only the runner holds, and
-shares the runner's memory until that is gone. A session of its own keeps it out of the reach of the
-terminal and of the process group; the kernel's out-of-memory killer is told to spare it.
+shares the runner's memory until that is gone. For `try` it stays after the runner, until the time
+is up. A session of its own keeps it out of the reach of the terminal and of the process group; the
+kernel's out-of-memory killer is told to spare it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ import signal
 import time
 from pathlib import Path
 
-from trace_recipe.errors import InstanceBusyError, TraceRecipeError
+from trace_recipe.errors import InstanceBusyError, Problem, RestoreError, TraceRecipeError
 from trace_recipe.finisher import Ending, finish
-from trace_recipe.journal import Journal, Leftovers, read_journal
+from trace_recipe.journal import (
+    Journal,
+    JournalState,
+    Leftovers,
+    boot_time_ns,
+    read_journal,
+    start_ticks,
+)
 from trace_recipe.leftovers import clear_leftovers
 
 __all__ = ["Guardian"]
@@ -28,6 +36,10 @@ _ADOPT_TRIES = 1000
 _ADOPT_WAIT_S = 0.005
 _BY = "its guardian"
 _DISMISSED = b"dismissed"
+_KEPT = b"kept"
+_RETRIES = 150
+_RETRY_S = 2.0
+_STEP_S = 10.0
 _NUL = b"\0"
 
 
@@ -48,6 +60,28 @@ class Guardian:
     def watch(self, journal: Path) -> None:
         """Restore from this journal from now on, should the runner vanish."""
         self._tell(os.fsencode(journal))
+
+    def keep(self, session_journal: Journal) -> None:
+        """Leave everything as applied, and revert it when the time in the journal is up.
+
+        Returns when the child has the journal; raises RestoreError when it has vanished.
+        """
+        self._tell(_KEPT)
+        os.close(self._write_end)
+        self._write_end = -1
+        session_journal.close()
+        while start_ticks(self.pid) is not None:
+            state = read_journal(session_journal.path)
+            if state is not None and state.pid == self.pid:
+                return
+            time.sleep(_ADOPT_WAIT_S)
+        raise RestoreError(
+            Problem(
+                "the process that was to revert it has vanished",
+                why="somebody killed it",
+                fix="put everything back: trace-recipe recover",
+            )
+        )
 
     def dismiss(self) -> None:
         """End it: nothing of the run is left to put back."""
@@ -76,7 +110,10 @@ def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers) -> None:
     if not told:  # nothing was applied yet
         clear_leftovers(leftovers)
         return
-    path = Path(os.fsdecode(told[-1]))
+    path = Path(os.fsdecode(told[0]))
+    if told[-1] == _KEPT:
+        _keep(path)
+        return
     with contextlib.suppress(TraceRecipeError, OSError):  # `recover` tells it, from the journal
         ending = _take_over(path)
         if ending is None and (pages := clear_leftovers(leftovers)):
@@ -104,14 +141,57 @@ def _detach(pipe: int) -> None:
 
 def _take_over(path: Path) -> Ending | None:
     """Finish the run; None when its journal is gone, because everything was put back before."""
+    adopted = _adopt(path)
+    return finish(*adopted, by=_BY) if adopted else None
+
+
+def _adopt(path: Path) -> tuple[JournalState, Journal] | None:
     for _ in range(_ADOPT_TRIES):
         state = read_journal(path)
         if state is None:
             return None
-        try:
-            journal = Journal.adopt(state)
-        except InstanceBusyError:  # the dying runner closes our pipe before its lock
-            time.sleep(_ADOPT_WAIT_S)
-            continue
-        return finish(state, journal, by=_BY)
+        with contextlib.suppress(InstanceBusyError):  # a dying runner closes our pipe before it
+            return state, Journal.adopt(state)
+        time.sleep(_ADOPT_WAIT_S)
     return None
+
+
+def _keep(path: Path) -> None:
+    """Wait until the time in the journal is up, or somebody asks, and put everything back."""
+    words = {signal.SIGTERM, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, words)
+    for word in words:
+        signal.signal(word, signal.SIG_DFL)  # blocked: taken by sigwait, never delivered
+    adopted = _adopt(path)
+    if adopted is None:
+        return
+    _, journal = adopted
+    journal.owned()
+    why = _wait(journal, words)
+    for _ in range(_RETRIES):
+        with contextlib.suppress(RestoreError):
+            ending = finish(journal.state(), journal, by="its guardian", why=why)
+            ending.note(path.parent)
+            return
+        time.sleep(_RETRY_S)  # somebody holds the instance open
+        again = _adopt(path)
+        if again is None:
+            return
+        _, journal = again
+
+
+def _wait(journal: Journal, words: set[signal.Signals]) -> str:
+    """Return why the wait has ended."""
+    while True:
+        until_ns = journal.state().until_ns
+        if until_ns is None:
+            word = signal.sigwait(words)
+        else:
+            left_s = (until_ns - boot_time_ns()) / 1e9
+            if left_s <= 0:
+                return "its time was up"
+            # A suspended machine does not count for sigtimedwait, hence the short steps.
+            got = signal.sigtimedwait(words, min(left_s, _STEP_S))
+            word = signal.Signals(got.si_signo) if got else signal.SIGUSR1
+        if word == signal.SIGTERM:
+            return "ended on request"

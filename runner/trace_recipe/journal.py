@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import secrets
+import signal
 import stat
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -32,6 +33,8 @@ __all__ = [
     "Journal",
     "JournalState",
     "Leftovers",
+    "boot_time_ns",
+    "change_time",
     "journals",
     "new_run_id",
     "read_journal",
@@ -105,6 +108,9 @@ class JournalState(Intent):
     is_making: bool = False
     pinned: str = ""
     """Who kept the instance from being removed when that was tried last."""
+    is_tried: bool = False
+    """Applied by `try`: nothing records into files, and it stays until its time is up."""
+    until_ns: int | None = None
     is_live: bool = False
     is_this_boot: bool = True
 
@@ -213,6 +219,17 @@ class Journal:
         assert state is not None
         return state
 
+    def keep_until(self, until_ns: int | None) -> None:
+        """Note when a tried recipe reverts by itself, by `boot_time_ns`; None: never.
+
+        Raises OSError.
+        """
+        _append(self._fd, {"until": until_ns})
+
+    def owned(self) -> None:
+        """Note that this process has it now. Raises OSError."""
+        _append(self._fd, {"owner": os.getpid(), "start_ticks": start_ticks(os.getpid())})
+
     def pinned(self, by: str) -> None:
         """Note who keeps the instance from being removed; empty: nobody any more."""
         with contextlib.suppress(OSError):
@@ -234,6 +251,30 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def change_time(state: JournalState, until_ns: int | None) -> bool:
+    """Tell the process that keeps a tried recipe when to revert it; None: not by itself.
+
+    Return whether that process is there. Raises KernelLacksError when the journal is gone.
+    """
+    try:
+        fd = os.open(state.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise _gone(state) from error
+    try:
+        _append(fd, {"until": until_ns})
+    finally:
+        os.close(fd)
+    if start_ticks(state.pid) != state.start_ticks:
+        return False
+    os.kill(state.pid, signal.SIGUSR1)
+    return True
+
+
+def boot_time_ns() -> int:
+    """Return the time since boot, suspended time included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def new_run_id() -> str:
@@ -296,6 +337,7 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
     intended: set[str] = set(head["inherited"])
     restoring: set[str] = set()
     is_making, pinned = False, ""
+    is_tried, until_ns = False, None
     for entry in rest:
         if "applied" in entry:
             applied[entry["applied"]] = entry["text"]
@@ -310,6 +352,10 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
             is_making = entry["making"]
         elif "pinned" in entry:
             pinned = entry["pinned"]
+        elif "until" in entry:
+            is_tried, until_ns = True, entry["until"]
+        elif "owner" in entry:
+            head["pid"], head["start_ticks"] = entry["owner"], entry["start_ticks"]
     return JournalState(
         **{one.name: head[one.name] for one in fields(JournalState) if one.name in head},
         path=path,
@@ -318,6 +364,8 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
         restoring=frozenset(restoring),
         is_making=is_making,
         pinned=pinned,
+        is_tried=is_tried,
+        until_ns=until_ns,
         is_live=is_live,
         is_this_boot=head["boot_id"] == _boot_id(),
     )

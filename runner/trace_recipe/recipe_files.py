@@ -33,7 +33,7 @@ class FoundRecipe:
 
 
 def shipped_data(kind: str) -> Path:
-    """Return the directory of shipped `recipes` or `schema`: in the wheel, or in a checkout."""
+    """Return the directory of the shipped `recipes`, `schema` or `systemd`, packed or not."""
     package = Path(str(resources.files("trace_recipe")))
     packed = package / "_data" / kind
     return packed if packed.is_dir() else package.parent.parent / kind

@@ -24,6 +24,9 @@ _STANDARD_OUTPUT = 1
 _MODULES = {
     "run": "run",
     "plan": "run",
+    "try": "trial",
+    "extend": "trial",
+    "confirm": "trial",
     "validate": "run",
     "check": "run",
     "status": "state",

@@ -28,6 +28,12 @@ from trace_recipe.cli.messages import (
     print_problems,
     say,
 )
+from trace_recipe.cli.planning import (
+    AllowSharedOption,
+    ask_for_top_level,
+    plan_for,
+    refuse_syntax,
+)
 from trace_recipe.cli.unfinished import offer_to_finish
 from trace_recipe.errors import (
     Interrupted,
@@ -41,15 +47,12 @@ from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import new_run_id
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_to_json
-from trace_recipe.planner import make_plan
 from trace_recipe.recipe_files import open_recipe
-from trace_recipe.resolver import check_without_kernel, resolve
+from trace_recipe.resolver import resolve
 
 if TYPE_CHECKING:
     from trace_recipe.conductor import RunResult
-    from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
-    from trace_recipe.tracefs import Tracefs
 
 __all__ = ["register"]
 
@@ -73,6 +76,7 @@ def run(
         Path | None,
         typer.Option("--recording", help="Keep the raw recording in this new directory."),
     ] = None,
+    allow_shared: AllowSharedOption = False,
     state_dir: StateOption = DEFAULT_STATE,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no summary.")
@@ -83,13 +87,14 @@ def run(
     from trace_recipe.conductor import Conductor
 
     loaded = open_recipe(recipe, os.environ, overrides_of(set_))
-    _refuse_syntax(loaded)
+    refuse_syntax(loaded)
     tracefs = live_tracefs()
     offer_to_finish(state_dir)
     kernel = live_kernel(tracefs, loaded.recipe)
     resolved = resolve(loaded, kernel)
     run_id = new_run_id()
-    made = _plan(resolved, run_id=run_id, tracefs=tracefs)
+    made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
+    ask_for_top_level(made, tracefs, is_allowed=allow_shared)
     monitor = TerminalMonitor(quiet=quiet)
     # What the command prints must not get among our results.
     is_taken = as_json or any(output.spec.path == "-" for output in loaded.recipe.outputs)
@@ -122,10 +127,10 @@ def plan(
 ) -> None:
     """Show what a run would change, in order; nothing is touched."""
     loaded = open_recipe(recipe, os.environ, overrides_of(set_))
-    _refuse_syntax(loaded)
+    refuse_syntax(loaded)
     tracefs = live_tracefs() if kernel == "live" else None
     known = live_kernel(tracefs, loaded.recipe) if tracefs else kernel_named(kernel)
-    made = _plan(resolve(loaded, known), run_id="RUN", tracefs=tracefs)
+    made = plan_for(resolve(loaded, known), run_id="RUN", tracefs=tracefs)
     if as_json:
         print_json(plan_to_json(made))
         return
@@ -164,13 +169,13 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
     try:
         loaded = open_recipe(recipe, os.environ, overrides_of(set_))
         if kernel is None:
-            _refuse_syntax(loaded)
+            refuse_syntax(loaded)
             words = f"{loaded.path}: ok"
         else:
             known = kernel_named(kernel, loaded.recipe)
             resolved = resolve(loaded, known)
             tracefs = live_tracefs() if kernel == "live" else None
-            _plan(resolved, run_id="RUN", tracefs=tracefs)
+            plan_for(resolved, run_id="RUN", tracefs=tracefs)
             count = len(resolved.events)
             words = f"{loaded.path}: ok on {known.release} ({count} event{'s' * (count != 1)})"
             for name, reason in resolved.skipped:
@@ -184,22 +189,6 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
         print_json({"ok": True, "problems": []})
     else:
         print(words)
-
-
-def _refuse_syntax(loaded: LoadedRecipe) -> None:
-    problems = check_without_kernel(loaded)
-    if problems:
-        raise RecipeError(*problems)
-
-
-def _plan(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) -> Plan:
-    def current(file: str) -> str | None:
-        return tracefs.read(file) if tracefs is not None and tracefs.exists(file) else None
-
-    def exists(name: str) -> bool:
-        return tracefs is not None and tracefs.exists(f"instances/{name}")
-
-    return make_plan(resolved, run_id=run_id, current=current, instance_exists=exists)
 
 
 def _plan_lines(made: Plan) -> list[str]:

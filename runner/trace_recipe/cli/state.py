@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import signal
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +18,11 @@ import typer
 from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import can_ask, confirms, print_json
-from trace_recipe.errors import Problem, RecipeError, RestoreError
+from trace_recipe.cli.unfinished import find_run
+from trace_recipe.errors import RestoreError
 from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
-from trace_recipe.journal import Journal, JournalState, journals
+from trace_recipe.journal import Journal, JournalState, boot_time_ns, journals
 from trace_recipe.receipt import Outcome
 
 __all__ = ["register"]
@@ -50,6 +53,8 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
             f"{state.run_id}  {_word(state):5}  {age_s:8.0f} s  pid {state.pid:<7} "
             f"{_owner(state)}  {state.recipe}  {_instance(state)}"
         )
+        if state.is_tried and state.is_live:
+            print(f"  {_until(state)}")
         if state.pinned:
             print(f"  pinned: {state.pinned}")
         if not state.is_live:
@@ -65,7 +70,7 @@ def restore(
     state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
     """End one run, living or dead, and put back what it changed."""
-    state = _find(run_id, state_dir)
+    state = find_run(run_id, state_dir)
     if state.is_live:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(state.pid, signal.SIGTERM)
@@ -78,7 +83,7 @@ def restore(
             if current and not current[0].is_live:
                 break
             time.sleep(_END_WAIT_S)
-        state = _find(run_id, state_dir)
+        state = find_run(run_id, state_dir)
     _finish(state)
 
 
@@ -90,11 +95,17 @@ def recover(
     all_: Annotated[
         bool, typer.Option("--all", help="Every dead run, and ask nothing: for a unit file.")
     ] = False,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print a systemd service that does it, and end.")
+    ] = False,
     state_dir: StateOption = DEFAULT_STATE,
 ) -> None:
     """Put back what killed runs left behind, and tell what their guardians did."""
+    if print_unit:
+        print(_unit(), end="")
+        return
     if run_id is not None:
-        _finish(_find(run_id, state_dir))
+        _finish(find_run(run_id, state_dir))
         return
     told = _tell_endings(state_dir)
     states = list(journals(state_dir))
@@ -119,6 +130,15 @@ def recover(
         )
 
 
+def _unit() -> str:
+    from trace_recipe.recipe_files import shipped_data
+
+    text = (shipped_data("systemd") / "trace-recipe-recover.service").read_text("utf-8")
+    program = shutil.which("trace-recipe")
+    command = program or f"{sys.executable} -m trace_recipe"
+    return text.replace("/usr/bin/trace-recipe", command)
+
+
 def _tell_endings(state_dir: Path) -> int:
     told = list(endings(state_dir))
     for one in told:
@@ -140,28 +160,13 @@ def _finish(state: JournalState) -> None:
 
 
 def _ending_words(ending: Ending) -> str:
-    words = f"{ending.recipe}: killed; {ending.receipt['summary']} by {ending.by}"
+    words = f"{ending.recipe}: {ending.why}; {ending.receipt['summary']} by {ending.by}"
     if ending.pages:
         words += f"\n  recorded until then: trace-recipe report {ending.pages}"
     for line in ending.receipt["files"]:
         if line["outcome"] != Outcome.RESTORED:
             words += f"\n  {line['file']}: {line['outcome']}: {line['reason']}"
     return words
-
-
-def _find(run_id: str, state_dir: Path) -> JournalState:
-    states = list(journals(state_dir))
-    for state in states:
-        if state.run_id == run_id:
-            return state
-    known = ", ".join(state.run_id for state in states)
-    raise RecipeError(
-        Problem(
-            f"no run '{run_id}'",
-            why=f"runs with a journal: {known}" if known else "no run has left a journal",
-            fix="see `trace-recipe status`",
-        )
-    )
 
 
 def _word(state: JournalState) -> str:
@@ -173,6 +178,12 @@ def _owner(state: JournalState) -> str:
         return pwd.getpwuid(state.leftovers.uid).pw_name
     except KeyError:
         return str(state.leftovers.uid)
+
+
+def _until(state: JournalState) -> str:
+    if state.until_ns is None:
+        return f"stays until: trace-recipe restore {state.run_id}"
+    return f"reverts in {max(0, (state.until_ns - boot_time_ns()) // 1_000_000_000)} s"
 
 
 def _instance(state: JournalState) -> str:
@@ -193,6 +204,8 @@ def _as_json(state: JournalState) -> dict[str, object]:
         "touched": sorted(state.intended),
         "owner": _owner(state),
         "pinned": state.pinned,
+        "tried": state.is_tried,
+        "reverts_in_ns": state.until_ns and max(0, state.until_ns - boot_time_ns()),
     }
 
 

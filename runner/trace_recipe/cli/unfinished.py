@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trace_recipe.cli.messages import can_ask, confirms, say
-from trace_recipe.errors import KernelLacksError, RestoreError, TraceRecipeError
+from trace_recipe.errors import (
+    KernelLacksError,
+    Problem,
+    RecipeError,
+    RestoreError,
+    TraceRecipeError,
+)
 from trace_recipe.finisher import finish
 from trace_recipe.journal import Journal, JournalState, journals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["offer_to_finish"]
+__all__ = ["find_run", "offer_to_finish"]
 
 
 def offer_to_finish(state_directory: Path) -> None:
@@ -33,6 +39,22 @@ def offer_to_finish(state_directory: Path) -> None:
             finish(state, Journal.adopt(state), by="a later run")
         else:
             say(f"note: {left}: trace-recipe recover {state.run_id}")
+
+
+def find_run(run_id: str, state_directory: Path) -> JournalState:
+    """Return the run's journal; raises RecipeError with the known ones when there is none."""
+    states = list(journals(state_directory))
+    for state in states:
+        if state.run_id == run_id:
+            return state
+    known = ", ".join(state.run_id for state in states)
+    raise RecipeError(
+        Problem(
+            f"no run '{run_id}'",
+            why=f"runs with a journal: {known}" if known else "no run has left a journal",
+            fix="see `trace-recipe status`",
+        )
+    )
 
 
 def _retry(state: JournalState) -> None:

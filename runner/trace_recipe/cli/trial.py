@@ -1,0 +1,177 @@
+"""`try`, `extend` and `confirm`: a recipe applied for interactive use, which reverts by itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trace_recipe.cli.completions import complete_run
+from trace_recipe.cli.kernels import (
+    DEFAULT_STATE,
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    StateOption,
+    live_kernel,
+    live_tracefs,
+    overrides_of,
+)
+from trace_recipe.cli.messages import print_json
+from trace_recipe.cli.planning import (
+    AllowSharedOption,
+    ask_for_top_level,
+    plan_for,
+    refuse_syntax,
+)
+from trace_recipe.cli.unfinished import find_run, offer_to_finish
+from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
+from trace_recipe.executor import apply
+from trace_recipe.guardian import Guardian
+from trace_recipe.interrupts import Interrupts
+from trace_recipe.invoker import find_invoker
+from trace_recipe.journal import Leftovers, boot_time_ns, change_time, new_run_id
+from trace_recipe.plan import COMMAND, RUNNER, Plan, SetFile
+from trace_recipe.recipe.quantities import RefusedValue, parse_duration_ns
+from trace_recipe.recipe_files import open_recipe
+from trace_recipe.resolver import resolve
+
+__all__ = ["register"]
+
+TtlOption = Annotated[
+    str, typer.Option("--ttl", metavar="DURATION", help="When it reverts by itself: 90s, 10m, 2h.")
+]
+RunArgument = Annotated[
+    str, typer.Argument(help="The run, as `status` shows it.", autocompletion=complete_run)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("try")(try_)
+    app.command("extend")(extend)
+    app.command("confirm")(confirm)
+
+
+def try_(
+    recipe: RecipeArgument,
+    ttl: TtlOption = "10m",
+    set_: SetOption = None,
+    allow_shared: AllowSharedOption = False,
+    state_dir: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Apply a recipe and leave it on for a while: read the instance's trace_pipe yourself.
+
+    It reverts when the time is up, even if the shell is gone. No command runs, and no output is
+    written.
+    """
+    ttl_ns = _duration_ns(ttl)
+    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    refuse_syntax(loaded)
+    tracefs = live_tracefs()
+    offer_to_finish(state_dir)
+    resolved = resolve(loaded, live_kernel(tracefs, loaded.recipe))
+    run_id = new_run_id()
+    plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
+    _refuse_command(plan)
+    ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
+    invoker = find_invoker(os.environ)
+    leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)
+    guardian = Guardian(run_id, loaded.recipe.name, leftovers)
+    try:
+        with Interrupts():  # between applying and handing over nothing may end us
+            session = apply(
+                plan,
+                tracefs,
+                run_id=run_id,
+                state_directory=state_dir,
+                bindings={RUNNER: (guardian.pid,), COMMAND: ()},
+                leftovers=leftovers,
+                guardian=guardian,
+            )
+            session.start()
+            session.journal.keep_until(boot_time_ns() + ttl_ns)
+            guardian.keep(session.journal)
+    finally:
+        guardian.dismiss()
+    root = str(session.instance.root)
+    if as_json:
+        print_json({"run_id": run_id, "instance": root, "reverts_in_ns": ttl_ns})
+        return
+    reverts = time.strftime("%H:%M:%S", time.localtime(time.time() + ttl_ns / 1e9))
+    print(f"{run_id}: {loaded.recipe.name} is applied in {root}")
+    print(f"  read it:  cat {root}/trace_pipe")
+    print(f"  reverts by itself at {reverts}; before that: trace-recipe restore {run_id}")
+    print(f"  longer:   trace-recipe extend {run_id} 10m, or for good: confirm {run_id}")
+
+
+def extend(
+    run_id: RunArgument,
+    ttl: Annotated[str, typer.Argument(help="From now: 90s, 10m, 2h.")] = "10m",
+    state_dir: StateOption = DEFAULT_STATE,
+) -> None:
+    """Let a tried recipe revert later: that long from now."""
+    ttl_ns = _duration_ns(ttl)
+    _change(run_id, state_dir, boot_time_ns() + ttl_ns)
+    reverts = time.strftime("%H:%M:%S", time.localtime(time.time() + ttl_ns / 1e9))
+    print(f"{run_id}: reverts by itself at {reverts}")
+
+
+def confirm(run_id: RunArgument, state_dir: StateOption = DEFAULT_STATE) -> None:
+    """Keep a tried recipe applied until `restore` or the next boot."""
+    _change(run_id, state_dir, None)
+    print(f"{run_id}: stays until: trace-recipe restore {run_id}")
+
+
+def _change(run_id: str, state_dir: Path, until_ns: int | None) -> None:
+    state = find_run(run_id, state_dir)
+    if not state.is_tried:
+        raise RecipeError(
+            Problem(
+                f"run {run_id} was not applied by `try`",
+                why="it ends by its recipe's own duration, command or limits",
+                fix=f"end it now with: trace-recipe restore {run_id}",
+            )
+        )
+    if not (state.is_live and change_time(state, until_ns)):
+        raise InstanceBusyError(
+            Problem(
+                f"the process that keeps run {run_id} is gone",
+                why="it was killed, and what the recipe changed is still there",
+                fix=f"put it back: trace-recipe recover {run_id}",
+            )
+        )
+
+
+def _duration_ns(text: str) -> int:
+    try:
+        duration_ns = parse_duration_ns(text)
+    except RefusedValue as error:
+        raise RecipeError(Problem(error.what, error.why, error.fix, key="--ttl")) from error
+    if duration_ns <= 0:
+        raise RecipeError(
+            Problem(
+                f"'{text}' is no time to try anything",
+                why="it would revert at once",
+                fix="write it as 90s, 10m or 2h",
+            )
+        )
+    return duration_ns
+
+
+def _refuse_command(plan: Plan) -> None:
+    for step in plan.steps:
+        if isinstance(step, SetFile) and COMMAND in step.text:
+            raise RecipeError(
+                Problem(
+                    "the recipe traces the command that it runs",
+                    why="`try` runs no command",
+                    fix="use `run`, or give pids: scope: {pids: [4711]}",
+                    key=step.key,
+                    place=step.place,
+                )
+            )
