@@ -82,9 +82,8 @@ def batch(
                 rows, data, begins[rows], np.array(sizes, np.int64)[rows],
             )
         )  # fmt: skip
-    return Events(
-        len(records), tuple(columns), tuple(extra.get("gaps", ())), tuple(extra.get("damages", ()))
-    )
+    notes = (tuple(extra.get(name, ())) for name in ("gaps", "damages", "drifts"))
+    return Events(len(records), tuple(columns), *notes)
 
 
 def trace_data(*names: str, byte_order: str = "<", **changes: Any) -> TraceData:

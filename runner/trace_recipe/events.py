@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from trace_recipe.drift import Drift
     from trace_recipe.formats import EventFormat, Field
 
 __all__ = [
     "ArrayPages",
     "Buffer",
     "Damage",
+    "DriftMark",
     "EventColumns",
     "Events",
     "Gap",
@@ -127,6 +129,7 @@ class TraceData:
     number of possible CPUs. Texts are the kernel's files, verbatim. `raw_options` are those of the
     trace.dat that it came from, (id, content), without the ones that hold file offsets.
     `latency_text` is the kernel's own report of the longest latency, when a latency tracer ran.
+    `drifts` are changes by others while it was recorded, in the order in which they were seen.
     """
 
     formats: Mapping[int, EventFormat]
@@ -147,6 +150,7 @@ class TraceData:
     wall_offset_ns: int | None = None
     options: Mapping[str, bool] = field(default_factory=dict)
     latency_text: str = ""
+    drifts: tuple[Drift, ...] = ()
     raw_options: tuple[tuple[int, bytes], ...] = ()
 
 
@@ -162,6 +166,14 @@ class Gap:
     cpu: int
     timestamp_ns: int
     count: int | None
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriftMark:
+    """Somebody else's change, seen before the batch's event number `before`."""
+
+    drift: Drift
     before: int
 
 
@@ -290,6 +302,7 @@ class Events:
     columns: tuple[EventColumns, ...]
     gaps: tuple[Gap, ...] = ()
     damages: tuple[Damage, ...] = ()
+    drifts: tuple[DriftMark, ...] = ()
 
     def __iter__(self) -> Iterator[EventColumns]:
         return iter(self.columns)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from trace_recipe.drift import Drift  # noqa: TC001 - pydantic reads the annotation when it runs
+
 __all__ = [
     "BufferEntry",
     "ClockPair",
@@ -129,6 +131,10 @@ class Manifest:
     notes: Annotated[tuple[str, ...], Field(description="What else the reader should know.")]
     receipt: Annotated[
         tuple[ReceiptEntry, ...], Field(description="Every touched file; empty before the restore.")
+    ] = field(default=())
+    drifts: Annotated[
+        tuple[Drift, ...],
+        Field(description="Files that somebody else changed meanwhile, in the order seen."),
     ] = field(default=())
 
 

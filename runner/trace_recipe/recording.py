@@ -161,6 +161,7 @@ def make_trace_data(
         wall_offset_ns=_wall_offset_ns(manifest, buffers),
         options=manifest.options,
         latency_text=latency_text,
+        drifts=manifest.drifts,
     )
 
 

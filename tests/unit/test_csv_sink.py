@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
-from trace_recipe.events import Buffer, Damage, Events, Gap, Symbols
+from trace_recipe.drift import Drift
+from trace_recipe.events import Buffer, Damage, DriftMark, Events, Gap, Symbols
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.csv_rows import (
     EVENT_COLUMNS,
@@ -171,6 +172,21 @@ def test_the_per_event_layout_writes_one_file_for_each_type_that_occurs():
     assert tuple(found["sched.sched_switch.csv"][0])[: len(EVENT_COLUMNS)] == EVENT_COLUMNS
     assert tuple(found["lost.csv"][0]) == LOST_COLUMNS
     assert [row["lost"] for row in found["lost.csv"]] == ["", "12"]
+
+
+def test_a_drift_is_a_row_with_its_words():
+    drift = Drift("trace_clock", "local", "=evil\x1b", None, 1_000_000_001)
+    events = batch([record(SWITCH)] * 2, drifts=[DriftMark(drift, 1)])
+
+    rows, files = wide(events), per_event(events)
+
+    assert [row["event"] for row in rows] == [SWITCH, "drift", SWITCH]
+    assert files["lost.csv"] == [
+        {
+            "timestamp_ns": "", "wall": "1970-01-01T00:00:01.000000001Z", "cpu": "", "buffer": "",
+            "lost": "", "note": "trace_clock reads '=evil\\x1b', not 'local'",
+        }
+    ]  # fmt: skip
 
 
 def test_a_file_name_cannot_leave_the_directory():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sink_events import FIRST_NS, batch, event_format, payload, trace_data
-from trace_recipe.events import Buffer, Damage, Events, Gap
+from trace_recipe.drift import Drift
+from trace_recipe.events import Buffer, Damage, DriftMark, Events, Gap
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.event_schema import event_schema
 
@@ -153,6 +154,23 @@ def test_damage_is_told_with_its_place():
     (line,) = lines(Events(0, (), (), damages))
 
     assert line == {"cpu": 1, "damage": "a record's length is wrong\n", "offset": 4096}
+
+
+def test_a_drift_stands_among_gaps_and_events_where_it_was_seen():
+    drift = Drift("instances/x/set_event", "sched:sched_switch", None, FIRST_NS + 1, 1_000_000_001)
+    gaps = (Gap(0, 0, FIRST_NS + 1000, 5, 1),)
+    events = batch([record("sched:sched_switch")] * 2, gaps=gaps, drifts=[DriftMark(drift, 1)])
+
+    found = lines(events)
+
+    assert ["lost" in one or "drift" in one for one in found] == [False, True, True, False]
+    assert found[2] == {
+        "ts": FIRST_NS + 1,
+        "wall": "1970-01-01T00:00:01.000000001Z",
+        "drift": "instances/x/set_event",
+        "applied": "sched:sched_switch",
+        "found": None,
+    }
 
 
 def test_no_events_write_nothing():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.merge_cases import damages, losses, rows, streams, trace, written
 from tests.page_builder import PageBuilder
 from trace_recipe.decoder import LiveDecoder, decode
+from trace_recipe.drift import Drift
 from trace_recipe.errors import DecodeError
 from trace_recipe.events import ArrayPages, Events
 
@@ -52,6 +53,22 @@ def test_a_late_sub_buffer_comes_out_late_and_is_not_lost():
     assert [row[4] for row in rows(live.take(200, grown.pages))] == [1]
     grown.add(0, 1, written(build, [(50, 1, 2)]))
     assert [row[4] for row in rows(live.take(200, grown.pages))] == [2]
+
+
+def test_a_drift_comes_out_with_the_events_of_its_time():
+    build = PageBuilder()
+    live, grown = LiveDecoder(trace([{}])), Growing(build)
+    grown.add(0, 0, written(build, [(10, 1, 1), (20, 1, 2), (30, 1, 3)]))
+    live.mark([Drift("trace_clock", "local", "mono", 20, 1)])
+
+    places = [
+        [mark.before for events in batches for mark in events.drifts]
+        for batches in (
+            live.take(19, grown.pages), live.take(25, grown.pages), live.finish(grown.pages)
+        )
+    ]  # fmt: skip
+
+    assert places == [[], [1], []]
 
 
 def test_a_horizon_outside_the_clock_is_no_error():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.merge_cases import FORMATS, damages, losses, rows, streams, trace, written
 from tests.page_builder import UNKNOWN, PageBuilder, Writer
 from trace_recipe.decoder import decode
+from trace_recipe.drift import Drift
 from trace_recipe.errors import DecodeError
 from trace_recipe.events import ArrayPages, Buffer, TickScale, TraceData
 from trace_recipe.page_files import FilePages
@@ -26,6 +27,33 @@ def test_cpus_are_merged_by_time_and_equal_times_by_buffer_and_cpu():
         (5, 0, 0, 1, 12), (5, 0, 1, 1, 10), (5, 1, 0, 3, 14),
         (6, 0, 0, 1, 13), (7, 0, 1, 2, 11), (9, 1, 0, 1, 15),
     ]  # fmt: skip
+
+
+def _drift(trace_ns: int | None) -> Drift:
+    return Drift("trace_clock", "local", "mono", trace_ns, 1)
+
+
+def test_drifts_stand_where_they_were_seen_whatever_the_batches():
+    build = PageBuilder()
+    cpus = {
+        0: written(build, [(5, 1, 1), (9, 1, 2)]) + written(build, [(12, 1, 3)]),
+        1: written(build, [(7, 1, 4)]) + written(build, [(11, 1, 5)]),
+    }
+    drifts = tuple(map(_drift, (None, 7, 10, 1 << 70)))
+    data = replace(trace([cpus]), drifts=drifts)
+
+    for size in (1, 2, 1000):
+        found, before = [], 0
+        for events in decode(data, batch_subbufs=size):
+            found += [(before + mark.before, mark.drift.trace_ns) for mark in events.drifts]
+            before += events.count
+        assert found == [(2, 7), (3, 10), (5, None), (5, 1 << 70)]
+
+
+def test_a_recording_without_events_still_has_its_drifts():
+    (events,) = decode(replace(trace([{}]), drifts=(_drift(3),)))
+
+    assert (events.count, [mark.before for mark in events.drifts]) == (0, [0])
 
 
 def test_ticks_are_converted_before_buffers_are_merged():

@@ -12,7 +12,8 @@ import pytest
 from tests.sink_events import batch, event_format, payload, trace_data
 from trace_recipe.decoder.print_text import PrintContext, compile_format
 from trace_recipe.decoder.syscall_names import argument_name, return_name
-from trace_recipe.events import Buffer, Damage, Gap, Symbols, TickScale
+from trace_recipe.drift import Drift
+from trace_recipe.events import Buffer, Damage, DriftMark, Gap, Symbols, TickScale
 from trace_recipe.sinks import make_sink
 from trace_recipe.sinks.layout import latency_flags
 
@@ -164,6 +165,31 @@ def test_lost_events_stand_before_the_event_that_follows_them():
         "page\\x1b too long",
     ]
     assert lines[5].startswith("# CPU:1 damaged at byte 4096: ")
+
+
+def test_a_drift_stands_where_it_was_seen_with_its_time():
+    event = event_format("syscalls:sys_exit_mount")
+    seen = Drift("trace_clock", "local", "mono\x1b", 3_043_863_582_700, 1)
+    drifts = (DriftMark(seen, 1), DriftMark(Drift("x", "1", "1", None, 1), 2))
+    events = batch([(event, payload(event, ret=n)) for n in range(2)], drifts=drifts)
+    lines = text(recording(), events).splitlines()[-4:]
+
+    assert lines[1] == "# 3043.863583: DRIFT trace_clock reads 'mono\\x1b', not 'local'"
+    assert lines[3] == "# DRIFT x reads '1' again"
+
+
+def test_a_drift_stands_between_graph_lines():
+    data = recording(ENTRY, EXIT, tracer="function_graph")
+    drift = Drift("trace_clock", "local", None, None, 1)
+    steps = graph_records(("call", 0, 0, {}), ("call", 1, 1, {}))
+    events = on_one_cpu(batch(steps, drifts=(DriftMark(drift, 1),)))
+
+    lines = text(data, events).splitlines()[-3:]
+    assert [line[:28] for line in lines] == [
+        " 0)               |  vfs_rea",
+        "# DRIFT trace_clock is gone",
+        " 0)               |    vfs_r",
+    ]
 
 
 def test_several_instances_are_told_apart():

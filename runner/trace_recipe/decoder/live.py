@@ -8,8 +8,9 @@ from trace_recipe.decoder.merge import Merge
 from trace_recipe.decoder.window import END, Bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Events, Pages, TraceData
 
 __all__ = ["LiveDecoder"]
@@ -36,6 +37,10 @@ class LiveDecoder:
         if horizon_timestamp < 0:
             return iter(())
         return self._merge.up_to(Bound(min(horizon_timestamp, END.key), END.stream), pages)
+
+    def mark(self, drifts: Iterable[Drift]) -> None:
+        """Add changes by others; they come out with the events of their time."""
+        self._merge.mark(drifts)
 
     def finish(self, pages: Mapping[tuple[int, int], Pages]) -> Iterator[Events]:
         """Yield everything that is left."""

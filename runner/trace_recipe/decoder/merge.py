@@ -10,9 +10,10 @@ from trace_recipe.errors import DecodeError
 from trace_recipe.events import Damage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from trace_recipe.decoder.window import Stream
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Events, Pages, TraceData
 
 __all__ = ["Merge", "decode"]
@@ -56,6 +57,10 @@ class Merge:
         largest = max((buffer.subbuf_size_bytes for buffer in data.buffers), default=1)
         self._budget = max(min(batch_subbufs, _BATCH_BYTES // largest), 1)
         self._sources: dict[int, _Source] = {}
+
+    def mark(self, drifts: Iterable[Drift]) -> None:
+        """Add changes by others, to be handed out at their time."""
+        self._window.mark(drifts)
 
     def up_to(self, bound: Bound, pages: Mapping[tuple[int, int], Pages]) -> Iterator[Events]:
         """Yield the events up to `bound` that were not handed out yet, batch by batch.

@@ -6,6 +6,7 @@ of a bound is scanned again for the next one.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
@@ -14,15 +15,16 @@ import numpy as np
 
 from trace_recipe.decoder.pages import LOST_UNKNOWN, PageLayout, read_headers, scan
 from trace_recipe.errors import DecodeError
-from trace_recipe.events import Damage, EventColumns, Events, Gap
+from trace_recipe.events import Damage, DriftMark, EventColumns, Events, Gap
 from trace_recipe.formats import EventFormat, Field, FieldKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
     from trace_recipe.decoder.pages import PageRecords
+    from trace_recipe.drift import Drift
     from trace_recipe.events import TraceData
 
 __all__ = ["END", "Bound", "Stream", "Window"]
@@ -232,6 +234,12 @@ class Window:
             self._wanted = np.zeros(1 << 16, np.bool_)
             self._wanted[[one for one in select if 0 <= one < 1 << 16]] = True
         self._streams: dict[tuple[int, int], Stream] = {}
+        self._drifts: list[Drift] = []
+        self.mark(data.drifts)
+
+    def mark(self, drifts: Iterable[Drift]) -> None:
+        """Add changes by others, to be handed out at their time."""
+        self._drifts = sorted([*self._drifts, *drifts], key=_drift_key)
 
     def stream(self, buffer: int, cpu: int) -> Stream:
         """Return the stream of one CPU of one buffer."""
@@ -258,9 +266,10 @@ class Window:
             order = np.argsort(np.concatenate([part.keys for part in parts]), kind="stable")
         gaps = self._gaps(parts, order, is_last=bound == END)
         damages = self._damages()
-        if not (count or gaps or damages):
+        drifts = self._marks(parts, order, bound)
+        if not (count or gaps or damages or drifts):
             return None
-        return Events(count, self._columns(parts, order, data), gaps, damages)
+        return Events(count, self._columns(parts, order, data), gaps, damages, drifts)
 
     def _scan(self, bound: Bound) -> tuple[list[_Part], NDArray[np.uint8]]:
         """Scan all sub-buffers up to `bound` as one block per sub-buffer size and layout."""
@@ -349,6 +358,17 @@ class Window:
                 stream.open_gaps.clear()
         return tuple(sorted(gaps, key=lambda gap: gap.before))
 
+    def _marks(
+        self, parts: list[_Part], order: NDArray[np.int64], bound: Bound
+    ) -> tuple[DriftMark, ...]:
+        count = bisect_right(self._drifts, bound.key, key=_drift_key)
+        if not count:
+            return ()
+        due, self._drifts = self._drifts[:count], self._drifts[count:]
+        keys = np.concatenate([part.keys for part in parts])[order] if parts else order
+        places = np.searchsorted(keys, [np.uint64(_drift_key(one)) for one in due], side="right")
+        return tuple(map(DriftMark, due, places.tolist()))
+
     def _damages(self) -> tuple[Damage, ...]:
         damages = tuple(one for stream in self._streams.values() for one in stream.damages)
         for stream in self._streams.values():
@@ -359,6 +379,11 @@ class Window:
 def _gap(stream: Stream, gap: _OpenGap, before: int) -> Gap:
     timestamp = gap.page_timestamp_ns if gap.timestamp_ns is None else gap.timestamp_ns
     return Gap(stream.buffer, stream.cpu, timestamp, gap.count, before)
+
+
+def _drift_key(drift: Drift) -> int:
+    """Return its place in time; one whose time is not known comes last."""
+    return _LAST_KEY if drift.trace_ns is None else min(drift.trace_ns, _LAST_KEY)
 
 
 def _count_up_to(keys: NDArray[np.uint64], bound: Bound, order: int) -> int:

@@ -21,11 +21,11 @@ from trace_recipe.formats import FieldKind
 from trace_recipe.sinks.layout import latency_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from trace_recipe.events import EventColumns, Gap, TraceData
+    from trace_recipe.events import EventColumns, TraceData
     from trace_recipe.formats import EventFormat, Field
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "ColumnReader",
     "Shape",
     "ShapedField",
-    "merge_gaps",
     "shape_fields",
     "text_of",
 ]
@@ -159,6 +158,11 @@ class ColumnReader:
         walls = self.walls(np.array([timestamp_ns], np.uint64))
         return None if walls is None else f"{walls[0][0]}.{walls[1][0]:09d}Z"
 
+    def wall_text(self, wall_ns: int) -> str:
+        """Return nanoseconds since the epoch as text."""
+        second, nanosecond = divmod(wall_ns, NS_PER_SECOND)
+        return f"{self._seconds[second]}.{nanosecond:09d}Z"
+
     def comm(self, pid: int) -> str | None:
         """Return the command name of a task, `<idle>` for pid 0, None when unknown."""
         return IDLE_COMM if pid == 0 else self.data.cmdlines.get(pid)
@@ -206,12 +210,6 @@ def shape_fields(
         else _shape_field(event_format, one, shown.get(one.name, ""), byte_order, long_size)
         for one in event_format.fields
     )
-
-
-def merge_gaps(rows: list[str], gaps: Sequence[Gap], show: Callable[[Gap], str]) -> None:
-    """Insert each gap before the event that follows it, gaps of one place in their own order."""
-    for inserted, gap in enumerate(sorted(gaps, key=lambda gap: gap.before)):
-        rows.insert(gap.before + inserted, show(gap))
 
 
 def text_of(raw: bytes) -> str:

@@ -13,11 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, merge_gaps
+from trace_recipe.sinks.columns import Cache, ColumnReader, Shape
+from trace_recipe.sinks.layout import with_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Damage, EventColumns, Events, Gap, TraceData
     from trace_recipe.formats import EventFormat
     from trace_recipe.sinks.columns import ShapedField
@@ -39,8 +41,9 @@ class CsvSink:
     """Writes CSV in one of two layouts.
 
     `wide`: one table on `stream`; a gap is a row whose event is `lost`, a damaged part one whose
-    event is `damage`. `per-event`: `open_file` opens `SYSTEM.NAME.csv` when the first such event
-    comes, and lost.csv for gaps and damages; who opened the files closes them.
+    event is `damage`, somebody else's change one whose event is `drift`. `per-event`: `open_file`
+    opens `SYSTEM.NAME.csv` when the first such event comes, and lost.csv for gaps, damages and
+    drifts; who opened the files closes them.
     """
 
     takes_events = True
@@ -93,8 +96,12 @@ class CsvSink:
         for columns in events:
             if columns.count:
                 rows[columns.position] = self._wide_rows(columns)
-        ordered: list[str] = rows.tolist()
-        merge_gaps(ordered, events.gaps, lambda gap: self._wide_loss(self._gap(gap), "lost"))
+        notes = [(gap.before, self._wide_loss(self._gap(gap), "lost")) for gap in events.gaps]
+        notes += [
+            (mark.before, self._wide_loss(self._drift(mark.drift), "drift"))
+            for mark in events.drifts
+        ]
+        ordered = with_notes(rows.tolist(), notes)
         ordered[:0] = [self._wide_loss(self._damage(one), "damage") for one in events.damages]
         self._put(self.stream, ordered)
 
@@ -107,6 +114,7 @@ class CsvSink:
                 self._put(stream, self._event_rows(columns))
         losses = [self._damage(one) for one in events.damages]
         losses += [self._gap(one) for one in events.gaps]
+        losses += [self._drift(one.drift) for one in events.drifts]
         if losses:
             rows = [_row([loss[name] for name in LOST_COLUMNS]) for loss in losses]
             self._put(self._file(LOST_FILE, LOST_COLUMNS), rows)
@@ -201,6 +209,17 @@ class CsvSink:
             "buffer": self._buffers[damage.buffer],
             "lost": "",
             "note": cell(note),
+        }
+
+    def _drift(self, drift: Drift) -> dict[str, str]:
+        known = drift.trace_ns is not None
+        return {
+            "timestamp_ns": str(drift.trace_ns) if known else "",
+            "wall": self.reader.wall_text(drift.wall_ns),
+            "cpu": "",
+            "buffer": "",
+            "lost": "",
+            "note": cell(str(drift)),
         }
 
     def _wide_loss(self, loss: dict[str, str], event: str) -> str:

@@ -17,13 +17,20 @@ def event_schema() -> dict[str, Any]:
         "title": "trace-recipe event record, version 1",
         "description": (
             "One line of the jsonl output. Which kind it is shows by its key: 'event' (something "
-            "that the kernel traced), 'lost' (a gap: events are missing here) or 'damage' (a part "
-            "of the recording could not be decoded). Lines are in time order over all CPUs and "
-            "buffers; a gap stands before the first event after it, a damage record before the "
-            "batch in which it was found."
+            "that the kernel traced), 'lost' (a gap: events are missing here), 'damage' (a part of "
+            "the recording could not be decoded) or 'drift' (somebody else changed a control file "
+            "meanwhile). Lines are in time order over all CPUs and buffers; a gap stands before "
+            "the first event after it, a drift where it was seen, a damage record before the batch "
+            "in which it was found."
         ),
-        "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in ("event", "gap", "damage")],
-        "$defs": {"event": _event(), "gap": _gap(), "damage": _damage(), "value": _value()},
+        "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in ("event", "gap", "damage", "drift")],
+        "$defs": {
+            "event": _event(),
+            "gap": _gap(),
+            "damage": _damage(),
+            "drift": _drift(),
+            "value": _value(),
+        },
     }
 
 
@@ -144,6 +151,39 @@ def _damage() -> dict[str, Any]:
                 "type": "integer",
                 "minimum": 0,
                 "examples": [4096],
+            },
+        },
+    )
+
+
+def _drift() -> dict[str, Any]:
+    return _record(
+        "Somebody else changed a control file of the recording's instance, or took it back.",
+        required=("ts", "wall", "drift", "applied", "found"),
+        properties={
+            "ts": _TS
+            | {
+                "description": (
+                    "Trace clock time when it was seen, up to about a second after it happened; "
+                    "null when the clock could not be read."
+                ),
+                "type": ["integer", "null"],
+            },
+            "wall": _WALL,
+            "drift": {
+                "description": "The file, as a path below the tracefs mount.",
+                "type": "string",
+                "examples": ["instances/mount-audit/trace_clock"],
+            },
+            "applied": {
+                "description": "What it read after the run had set it.",
+                "type": "string",
+                "examples": ["local"],
+            },
+            "found": {
+                "description": "What it read now; null: gone; as 'applied': put back meanwhile.",
+                "type": ["string", "null"],
+                "examples": ["mono", None],
             },
         },
     )

@@ -1,4 +1,6 @@
-"""JSON lines: one object per event, gap and damage, in time order (schema/event.v1.schema.json).
+"""JSON lines: one object per event, gap, damage and drift, in time order.
+
+What they hold says schema/event.v1.schema.json.
 
 Objects are made per event type with one `%` template over its columns, which is several times
 faster than `json.dumps` per row. Everything but integers and their lists goes through `json`.
@@ -13,11 +15,13 @@ import numpy as np
 
 from trace_recipe.decoder.print_text import PrintContext, Printer, compile_format
 from trace_recipe.decoder.syscall_names import argument_name, return_name
-from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, ShapedField, merge_gaps
+from trace_recipe.sinks.columns import Cache, ColumnReader, Shape, ShapedField
+from trace_recipe.sinks.layout import with_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Damage, EventColumns, Events, Gap, TraceData
     from trace_recipe.formats import EventFormat
 
@@ -48,7 +52,7 @@ class JsonlSink:
         self._buffers = [_quote(buffer.name) for buffer in data.buffers]
 
     def write(self, events: Events) -> None:
-        """Write one batch, each gap before the event that follows it."""
+        """Write one batch, each gap and drift before the event that follows it."""
         # A live view learns command names while it runs, and tasks change theirs.
         self._comms.clear()
         self._tgids.clear()
@@ -56,8 +60,9 @@ class JsonlSink:
         for columns in events:
             if columns.count:
                 lines[columns.position] = self._lines(columns)
-        ordered: list[str] = lines.tolist()
-        merge_gaps(ordered, events.gaps, self._gap)
+        notes = [(gap.before, self._gap(gap)) for gap in events.gaps]
+        notes += [(mark.before, self._drift(mark.drift)) for mark in events.drifts]
+        ordered = with_notes(lines.tolist(), notes)
         ordered[:0] = [self._damage(damage) for damage in events.damages]
         self.stream.write("".join(ordered).encode("ascii"))
 
@@ -182,6 +187,16 @@ class JsonlSink:
             **self._buffer(damage.buffer),
             "damage": _plain(damage.reason),
             "offset": damage.offset_bytes,
+        }
+        return f"{json.dumps(record)}\n"
+
+    def _drift(self, drift: Drift) -> str:
+        record = {
+            "ts": drift.trace_ns,
+            "wall": self.reader.wall_text(drift.wall_ns),
+            "drift": _plain(drift.file),
+            "applied": _plain(drift.applied),
+            "found": None if drift.found is None else _plain(drift.found),
         }
         return f"{json.dumps(record)}\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,13 @@ import numpy as np
 from trace_recipe.decoder.print_values import MAX_REMEMBERED, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from trace_recipe.events import Buffer, EventColumns, TraceData
 
-__all__ = ["Context", "header_lines", "latency_flags", "task_name"]
+__all__ = ["Context", "header_lines", "latency_flags", "task_name", "with_notes"]
 
 _IRQS_OFF, _RESCHED_LAZY, _RESCHED, _HARDIRQ = 0x01, 0x02, 0x04, 0x08
 _SOFTIRQ, _PREEMPT_RESCHED, _NMI, _BH_OFF = 0x10, 0x20, 0x40, 0x80
@@ -106,6 +107,13 @@ class Context:
         """Look again for names that were not known."""
         self._prefixes.retry_names()
 
+    def time(self, timestamp_ns: int) -> str:
+        """Return one time as `arguments` would show it."""
+        if not self._in_ns:
+            return f"{timestamp_ns}: "
+        seconds, rest = divmod((timestamp_ns + 500) // 1000, 1_000_000)
+        return f"{seconds}.{rest:06d}: "
+
     @property
     def template(self) -> str:
         """Return the `%` template of the columns of `arguments`."""
@@ -127,6 +135,20 @@ class Context:
         usec = (columns.timestamp_ns + np.uint64(500)) // np.uint64(1000)
         seconds, rest = np.divmod(usec, np.uint64(1_000_000))
         return [prefixes, seconds.tolist(), rest.tolist()]
+
+
+def with_notes(rows: list[str], notes: Iterable[tuple[int, str]]) -> list[str]:
+    """Return the rows with each (number, note) before the row of that number."""
+    ordered = sorted(notes, key=itemgetter(0))  # those of one place stay in their order
+    if not ordered:
+        return rows
+    merged: list[str] = []
+    done = 0
+    for before, note in ordered:
+        merged += rows[done:before]
+        merged.append(note)
+        done = max(done, before)
+    return merged + rows[done:]
 
 
 def common(columns: EventColumns, name: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ it set aside: that is written then, and nothing of the running buffer.
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import numpy as np
 from trace_recipe.decoder.print_text import PrintContext, Printer, compile_format
 from trace_recipe.decoder.print_values import visible
 from trace_recipe.sinks.function_graph import Call, Comment, GraphLines, Item, Line, Return
-from trace_recipe.sinks.layout import Context, common, header_lines
+from trace_recipe.sinks.layout import Context, common, header_lines, with_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Damage, EventColumns, Events, Gap, TickScale, TraceData
 
     _Unit = tuple[bool, TickScale | None]  # of an instance's times: whether in ns, and made by what
@@ -93,7 +95,8 @@ class TextSink:
             for columns in events:
                 for layout, rows in self._by_layout(columns):
                     placed[rows.position] = self._lines(rows, layout)
-            self._put(_with_notes(placed.tolist(), events.gaps, events.damages, self._gap_line))
+            lines = with_notes(placed.tolist(), self._notes(events))
+            self._put([*lines, *map(_damage_line, events.damages)])
         self._stream.flush()
 
     def end(self) -> None:
@@ -130,6 +133,14 @@ class TextSink:
         template = f"{label[0]}{layout.context.template}{label[1]}"
         return printer.lines(columns, template, layout.context.arguments(columns))
 
+    def _notes(self, events: Events) -> list[tuple[int, str]]:
+        notes = [(gap.before, self._gap_line(gap)) for gap in events.gaps]
+        return notes + [(mark.before, self._drift_line(mark.drift)) for mark in events.drifts]
+
+    def _drift_line(self, drift: Drift) -> str:
+        time = "" if drift.trace_ns is None else self._layouts[0].context.time(drift.trace_ns)
+        return f"# {time}DRIFT {visible(str(drift))}"
+
     def _gap_line(self, gap: Gap) -> str:
         count = "" if gap.count is None else f"{gap.count} "
         return f"{self._layouts[gap.buffer].prefix}CPU:{gap.cpu} [LOST {count}EVENTS]"
@@ -140,13 +151,13 @@ class TextSink:
             for layout, rows in self._by_layout(columns):
                 items += self._items(rows, layout)
         items.sort(key=lambda item: item.position)
-        gaps = sorted(events.gaps, key=lambda gap: gap.before)
+        notes = sorted(self._notes(events), key=itemgetter(0))
         for item in items:
-            while gaps and gaps[0].before <= item.position:
-                graph.add(_line_of(self._gap_line(gaps.pop(0))))
+            while notes and notes[0][0] <= item.position:
+                graph.add(_line_of(notes.pop(0)[1]))
             graph.add(item)
-        for gap in gaps:
-            graph.add(_line_of(self._gap_line(gap)))
+        for _, note in notes:
+            graph.add(_line_of(note))
         for damage in events.damages:
             graph.add(_line_of(_damage_line(damage)))
         self._put(list(graph.ready()))
@@ -232,21 +243,3 @@ def _line_of(text: str) -> Line:
 
 def _damage_line(damage: Damage) -> str:
     return f"# CPU:{damage.cpu} damaged at byte {damage.offset_bytes}: {visible(damage.reason)}"
-
-
-def _with_notes(
-    lines: list[str],
-    gaps: Sequence[Gap],
-    damages: Sequence[Damage],
-    gap_line: Callable[[Gap], str],
-) -> list[str]:
-    """Return the lines with those of gaps before the event that follows them."""
-    if gaps:
-        merged: list[str] = []
-        done = 0
-        for gap in sorted(gaps, key=lambda one: one.before):
-            merged += lines[done : gap.before]
-            merged.append(gap_line(gap))
-            done = max(done, gap.before)
-        lines = merged + lines[done:]
-    return lines + [_damage_line(one) for one in damages]
