@@ -31,6 +31,7 @@ from trace_recipe.version import tool_version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import TraceData
     from trace_recipe.plan import Plan
     from trace_recipe.recorder import Recorder
@@ -202,6 +203,7 @@ def finished_manifest(
     exit_reason: str,
     command_exit_status: int | None,
     notes: Sequence[str],
+    drifts: Sequence[Drift],
 ) -> Manifest:
     """Return the manifest with what the recording came to."""
     by_cpu = {one.cpu: one for one in stats}
@@ -231,6 +233,7 @@ def finished_manifest(
         exit_reason=exit_reason,
         command_exit_status=command_exit_status,
         notes=tuple(notes),
+        drifts=tuple(drifts),
     )
 
 

@@ -44,11 +44,13 @@ from trace_recipe.spool import (
     make_temporary_spool,
     recording_name,
 )
+from trace_recipe.watcher import Watcher
 from trace_recipe.writer import Target, Written, write_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Damage
     from trace_recipe.interrupts import Interrupts
     from trace_recipe.invoker import Invoker
@@ -61,6 +63,7 @@ __all__ = ["Conductor", "Monitor", "Progress", "RunResult"]
 
 _TICK_S = 0.25
 _LIVE_TICK_S = 0.1
+_LOOK_NS = 1_000_000_000
 _LIVE_SINKS = frozenset({"text", "jsonl", "csv"})
 
 
@@ -138,6 +141,7 @@ class Conductor:
         self.exit_reason = ""
         self._is_skipped = False
         self._live: LiveView | None = None
+        self._drifts: list[Drift] = []
 
     def run(self) -> RunResult:
         """Do everything; raises TraceRecipeError with the state that the kernel was left in."""
@@ -326,6 +330,7 @@ class Conductor:
             self.monitor.phase("recording")
             session.start()
             started_ns = time.monotonic_ns()
+            watcher = Watcher(session, self._cpus())
             first_pair = collector.clock_pair()
             recorder.go()
             if marker:
@@ -334,7 +339,8 @@ class Conductor:
                 if marker:
                     marker.write(self.recipe.markers.command_start)
                 self._release(command)
-            self._wait(recorder, command, started_ns, marker)
+            self._wait(recorder, command, started_ns, marker, watcher)
+            self._watch(watcher)
             if marker:
                 marker.write(self.recipe.markers.stop)
         last_pair = collector.clock_pair()
@@ -354,6 +360,7 @@ class Conductor:
             exit_reason=self.exit_reason,
             command_exit_status=command.exit_status if command else None,
             notes=notes,
+            drifts=self._drifts,
         )
 
     def _release(self, command: HeldCommand) -> None:
@@ -375,11 +382,13 @@ class Conductor:
         command: HeldCommand | None,
         started_ns: int,
         marker: Marker | None,
+        watcher: Watcher,
     ) -> None:
         recipe = self.recipe
         limits = [recipe.duration] if recipe.duration is not None else []
         timeout = recipe.run.timeout if recipe.run else None
         tick_s = _LIVE_TICK_S if self._live else _TICK_S
+        looks_at_ns = _LOOK_NS
         while not self.exit_reason:
             elapsed_ns = time.monotonic_ns() - started_ns
             left_s = min([tick_s, *((limit - elapsed_ns) / 1e9 for limit in limits)])
@@ -397,6 +406,9 @@ class Conductor:
                 self.exit_reason = "command timed out"
             else:
                 self._look(recorder, elapsed_ns)
+                if elapsed_ns >= looks_at_ns:
+                    self._watch(watcher)
+                    looks_at_ns = elapsed_ns + _LOOK_NS
 
     def _look(self, recorder: Recorder, elapsed_ns: int) -> None:
         stop = self.recipe.stop
@@ -413,6 +425,12 @@ class Conductor:
             )
         if self._live:
             self._live.tick(recorder)
+
+    def _watch(self, watcher: Watcher) -> None:
+        drifts = watcher.look()
+        self._drifts += drifts
+        if self._live:
+            self._live.mark(drifts)
 
     def _has_markers(self) -> bool:
         markers = self.recipe.markers

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL_FILES",
+    "FORK_OPTIONS",
     "ControlFile",
     "Write",
     "control_file",
     "path_in_instance",
     "switched_events",
+    "switches_tracing",
 ]
 
 Scope = Literal["instance", "shared"]
@@ -425,6 +427,14 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     _TracingOn("tracing_on", "instance", 90),
 )
 
+FORK_OPTIONS = {
+    "set_event_pid": "event-fork",
+    "set_event_notrace_pid": "event-fork",
+    "set_ftrace_pid": "function-fork",
+    "set_ftrace_notrace_pid": "function-fork",
+}
+"""The option by which the kernel itself adds children to a list of pids, and takes out the dead."""
+
 
 def path_in_instance(file: str) -> str:
     """Return the part of a path below the mount that is inside its instance."""
@@ -438,6 +448,11 @@ def switched_events(text: str) -> tuple[str, ...]:
     """
     found = re.findall(r"(?:enable|disable)_event:([^:\s]+):([^:\s]+)", text)
     return tuple(dict.fromkeys(f"events/{system}/{event}/enable" for system, event in found))
+
+
+def switches_tracing(text: str) -> bool:
+    """Whether a trigger or a function command in the text turns `tracing_on` by itself."""
+    return re.search(r"(?:^|[:\s])trace(?:on|off)(?=[:\s]|$)", text) is not None
 
 
 def control_file(path: str) -> ControlFile:

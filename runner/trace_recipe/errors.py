@@ -8,7 +8,7 @@ TraceRecipeError                                                       exit
 ├── ApplyError         a plan stopped half way; what was done is undone  4
 ├── RestoreError       the previous state is not back                    5
 ├── DecodeError        a recording or trace.dat cannot be read           6
-├── LimitError         a loss limit of the recipe did not hold           7
+├── LimitError         a limit of the recipe did not hold: loss, drift   7
 ├── OutputError        an output could not be opened or written          4
 └── Interrupted        the user stopped it; everything is restored     130
 """
@@ -187,7 +187,7 @@ class DecodeError(TraceRecipeError):
 
 
 class LimitError(TraceRecipeError):
-    """More events were lost than the recipe tolerates."""
+    """More events were lost than the recipe tolerates, or others changed what it had set."""
 
     exit_status = 7
 

@@ -50,7 +50,7 @@ class Session:
     journal: Journal
     bindings: Mapping[str, Sequence[int]]
     readings: dict[str, str]
-    """What each file outside our own instance read last, before or after our write."""
+    """What each file read last, before or after our write; in our own instance after it only."""
     inherited: Mapping[str, str]
     """Files that another run has already set as this one wishes, and what they read."""
     receipt: Receipt | None = None

@@ -20,9 +20,10 @@ from trace_recipe.page_files import FilePages
 from trace_recipe.recorder import trace_clock_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from trace_recipe.drift import Drift
     from trace_recipe.events import Damage, Events, TraceData
     from trace_recipe.recorder import Recorder
     from trace_recipe.sinks import Sink
@@ -100,6 +101,10 @@ class LiveView:
             return  # the rest has its turn at the next tick
         self._horizon = trace_clock_now(self._instance)
         recorder.request_flush()
+
+    def mark(self, drifts: Sequence[Drift]) -> None:
+        """Show changes by others among the events of their time."""
+        self._decoder.mark(drifts)
 
     def finish(self, directory: Path, data: TraceData, should_stop: Callable[[], bool]) -> None:
         """Show the rest from the finished recording, waiting for the reader unless told to stop."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trace_recipe.claims import sharer_of
-from trace_recipe.control_files import Write, control_file, path_in_instance
+from trace_recipe.control_files import FORK_OPTIONS, Write, control_file, path_in_instance
 from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
 from trace_recipe.journal import journals, shared_lock
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
@@ -22,13 +22,6 @@ __all__ = ["put_back", "restore", "settle"]
 
 _REMOVE_TRIES = 40
 _REMOVE_WAIT_S = 0.05
-# The options by which the kernel adds the children of listed tasks to a list of pids.
-_FORKS = {
-    "set_event_pid": "event-fork",
-    "set_event_notrace_pid": "event-fork",
-    "set_ftrace_pid": "function-fork",
-    "set_ftrace_notrace_pid": "function-fork",
-}
 
 
 def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
@@ -146,7 +139,7 @@ def _restore_file(
 def _grows(state: JournalState, file: str) -> bool:
     """Whether the kernel itself adds to the pids in this file, by an option that we switched."""
     name = path_in_instance(file)
-    option = _FORKS.get(name)
+    option = FORK_OPTIONS.get(name)
     return option is not None and f"{file.removesuffix(name)}options/{option}" in state.intended
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +53,10 @@ from trace_recipe.recipe_files import open_recipe
 from trace_recipe.resolver import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trace_recipe.conductor import RunResult
+    from trace_recipe.drift import Drift
     from trace_recipe.resolver import ResolvedRecipe
 
 __all__ = ["register"]
@@ -59,6 +64,7 @@ __all__ = ["register"]
 _SECOND_NS = 1_000_000_000
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 _WIDTH = 60
+_MAX_DRIFTS = 8
 
 
 def register(app: typer.Typer) -> None:
@@ -224,19 +230,23 @@ def _short(text: str) -> str:
 def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json: bool) -> None:
     manifest, recipe = result.manifest, resolved.loaded.recipe
     losses = [_loss_problem(result, resolved)] if result.is_over_limit else []
-    fails = result.is_over_limit and recipe.loss.action == "fail"
+    limits = losses if recipe.loss.action == "fail" else []
+    if manifest.drifts and recipe.drift.action == "fail":
+        limits = [*limits, _drift_problem(manifest.drifts, resolved)]
+    told = [*losses, *(one for one in limits if one not in losses)]
     if as_json:
         data = {
-            "ok": not result.problems and not fails,
+            "ok": not result.problems and not limits,
             "recipe": recipe.name,
             "events": manifest.events,
             "lost": manifest.lost,
+            "drifts": [asdict(drift) for drift in manifest.drifts],
             "duration_ns": manifest.duration_ns,
             "exit_reason": manifest.exit_reason,
             "receipt": result.receipt.as_json(),
             "outputs": list(result.outputs),
             "recording": str(result.recording) if result.recording else None,
-            "problems": [problem.as_json() for problem in (*result.problems, *losses)],
+            "problems": [problem.as_json() for problem in (*result.problems, *told)],
         }
         print_json(data) if "-" not in result.outputs else say(_json_line(data))
     elif not quiet:
@@ -244,8 +254,8 @@ def _report(result: RunResult, resolved: ResolvedRecipe, *, quiet: bool, as_json
             say(line)
     if result.problems and not as_json:
         print_problems(result.problems)
-    if fails:
-        raise LimitError(*losses, state=State.RESTORED)
+    if limits:
+        raise LimitError(*told, state=State.RESTORED)
     if not as_json:
         print_problems(losses)
     if result.was_interrupted:
@@ -279,6 +289,9 @@ def _summary(result: RunResult, name: str) -> list[str]:
         )
     ]
     lines += [f"  {note}" for note in manifest.notes]
+    lines += [f"  drift at {_clock(one.wall_ns)}: {one}" for one in manifest.drifts[:_MAX_DRIFTS]]
+    if (more := len(manifest.drifts) - _MAX_DRIFTS) > 0:
+        lines.append(f"  drift: {more} more changes by others, all in the manifest")
     lines += [f"  wrote {path}" for path in result.outputs if path != "-"]
     if result.recording:
         lines.append(f"  recording {result.recording}")
@@ -288,6 +301,21 @@ def _summary(result: RunResult, name: str) -> list[str]:
         if line.reason and line.outcome != "restored"
     ]
     return lines
+
+
+def _clock(wall_ns: int) -> str:
+    seconds, rest_ns = divmod(wall_ns, _SECOND_NS)
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest_ns // 1_000_000:03}"
+
+
+def _drift_problem(drifts: Sequence[Drift], resolved: ResolvedRecipe) -> Problem:
+    return Problem(
+        f"others changed {len({one.file for one in drifts})} of the files that this run had set",
+        why=f"{drifts[0]}; from then on the recording may not be what the recipe asks for",
+        fix="find out who else traces on this machine; a private instance is touched by few",
+        key="drift.action",
+        place=resolved.loaded.marks.place(("drift", "action")),
+    )
 
 
 def _loss_problem(result: RunResult, resolved: ResolvedRecipe) -> Problem:

@@ -100,6 +100,7 @@ _SYNONYMS = {
 _MEANT = {
     "buffer": "size",
     "loss": "max",
+    "drift": "action",
     "stop": "events",
     "functions": "only",
     "scope": "pids",
@@ -121,6 +122,7 @@ _PARTS = {
     "Run": "'run'",
     "Stop": "'stop'",
     "Loss": "'loss'",
+    "Drift": "'drift'",
     "Requires": "'requires'",
     "Param": "a parameter under 'params'",
     "CsvOutput": "the csv output",

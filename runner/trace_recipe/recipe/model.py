@@ -69,6 +69,7 @@ __all__ = [
     "Broken",
     "Buffer",
     "CsvOutput",
+    "Drift",
     "Event",
     "EventAnyOf",
     "Functions",
@@ -881,6 +882,16 @@ class Loss(Model):
     )
 
 
+class Drift(Model):
+    """What happens when somebody else changes what the run has set, while it records."""
+
+    action: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="Say so and mark it in the outputs, or also fail with exit status 7.",
+        examples=["fail"],
+    )
+
+
 _NAMES = Field(
     default=False,
     description="Print known flags of system calls by name where the format gives none.",
@@ -1182,6 +1193,11 @@ class Recipe(Model):
         default=Loss(),
         description="How many lost events are tolerated, and what happens beyond that.",
         examples=[{"max": 0, "action": "fail"}],
+    )
+    drift: Drift = Field(
+        default=Drift(),
+        description="What happens when others change what this run has set, while it records.",
+        examples=[{"action": "fail"}],
     )
     outputs: Many[Output] = Field(
         default=(),
