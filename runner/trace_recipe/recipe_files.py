@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from trace_recipe.errors import Problem, RecipeError, errno_text
 from trace_recipe.invoker import Invoker, acting_as, find_invoker
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
 from trace_recipe.recipe.marks import decode_text
+from trace_recipe.shipped import shipped_data
 from trace_recipe.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,13 +30,6 @@ class FoundRecipe:
     name: str
     path: Path
     origin: str
-
-
-def shipped_data(kind: str) -> Path:
-    """Return the directory of the shipped `recipes`, `schema` or `systemd`, packed or not."""
-    package = Path(str(resources.files("trace_recipe")))
-    packed = package / "_data" / kind
-    return packed if packed.is_dir() else package.parent.parent / kind
 
 
 def search_path(environment: Mapping[str, str]) -> tuple[tuple[str, Path], ...]:

@@ -11,7 +11,7 @@ from trace_recipe.errors import Place
 from trace_recipe.manifest import manifest_schema
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_schema, plan_to_json
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine, receipt_schema
-from trace_recipe.recipe.schema import recipe_schema
+from trace_recipe.recipe.schema import recipe_schema, resolved_schema
 from trace_recipe.sinks.event_schema import event_schema
 
 SCHEMA = Path(__file__).parent.parent.parent / "schema"
@@ -22,6 +22,7 @@ GENERATORS = {
     "plan": plan_schema,
     "receipt": receipt_schema,
     "recipe": recipe_schema,
+    "resolved-recipe": resolved_schema,
 }
 NAMES = sorted(GENERATORS)
 VALUES = {"examples", "default", "const", "enum"}

@@ -45,6 +45,7 @@ class Contract(StrEnum):
     """The published schemas."""
 
     RECIPE = "recipe"
+    RESOLVED_RECIPE = "resolved-recipe"
     EVENT = "event"
     MANIFEST = "manifest"
     PLAN = "plan"
@@ -267,7 +268,7 @@ def _scalar(text: str) -> str:
 
 def _schema_reference(directory: Path) -> str:
     """Return the schema's path as an editor finds it from a recipe in `directory`."""
-    from trace_recipe.recipe_files import shipped_data
+    from trace_recipe.shipped import shipped_data
 
     file = shipped_data("schema") / _SCHEMA_FILE
     # Inside a checkout a relative path holds on every machine that has it.
@@ -314,6 +315,10 @@ def _schema_of(contract: Contract) -> dict[str, Any]:
             from trace_recipe.recipe.schema import recipe_schema
 
             return recipe_schema()
+        case Contract.RESOLVED_RECIPE:
+            from trace_recipe.recipe.schema import resolved_schema
+
+            return resolved_schema()
         case Contract.EVENT:
             from trace_recipe.sinks.event_schema import event_schema
 

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from trace_recipe.recipe.kinds import KINDS, MAX_PID, shown
 from trace_recipe.recipe.model import RULES, Broken
 from trace_recipe.recipe.quantities import RefusedValue
-from trace_recipe.recipe.schema import resolved_schema
+from trace_recipe.recipe.schema import published_resolved_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -186,7 +186,7 @@ def one_each(findings: Iterable[Finding]) -> list[Finding]:
 
 @cache
 def _validator() -> Draft202012Validator:
-    return Draft202012Validator(resolved_schema())
+    return Draft202012Validator(published_resolved_schema())
 
 
 def _missing(key: str) -> str:
@@ -409,7 +409,7 @@ def _unknown_key(path: Path, key: str, allowed: list[str]) -> Finding:
 @cache
 def _homes() -> dict[str, str]:
     """Return for each key of the language the part it stands in."""
-    schema = resolved_schema()
+    schema = published_resolved_schema()
     homes = dict.fromkeys(schema["properties"], "the top level of the recipe")
     for name, part in _PARTS.items():
         below = schema["$defs"][name]

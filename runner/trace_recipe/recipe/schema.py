@@ -1,7 +1,8 @@
-"""The JSON Schema of recipes, generated from the models (published as recipe.v1.schema.json).
+"""The JSON Schema of recipes, generated from the models, and published in two forms.
 
-Two forms: `recipe_schema` is what an editor checks, where `${name}` may stand in any value;
-`resolved_schema` is what holds once parameters are put in, and the first pass of validation.
+`recipe_schema` (recipe.v1.schema.json) is what an editor checks, where `${name}` may stand in any
+value; `resolved_schema` (resolved-recipe.v1.schema.json) is what holds once parameters are put in,
+and the first pass of validation, which reads the published file: generating it takes longer.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from trace_recipe.recipe.model import Recipe
+from trace_recipe.shipped import shipped_data
 
-__all__ = ["recipe_schema", "resolved_schema", "schema_text"]
+__all__ = ["published_resolved_schema", "recipe_schema", "resolved_schema", "schema_text"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ID = "https://trace-recipe.dev/schema/recipe.v1.schema.json"
+_RESOLVED_FILE = "resolved-recipe.v1.schema.json"
+_RESOLVED_ID = f"https://trace-recipe.dev/schema/{_RESOLVED_FILE}"
 _REFERENCE = {
     "title": "Reference",
     "description": "Text with ${name}, where the parameter 'name' is put in.",
@@ -40,12 +44,21 @@ def recipe_schema() -> dict[str, Any]:
     root = _accept_references({k: v for k, v in schema.items() if k != "$defs"}, resolved)
     for key in _NOT_PUT_IN:
         root["properties"][key] = schema["properties"][key]
-    return {**root, "$defs": dict(sorted(defs.items()))}
+    own = {"$id": _ID, "title": "trace-recipe recipe, version 1"}
+    return {**root, **own, "$defs": dict(sorted(defs.items()))}
 
 
 def resolved_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe whose files are joined and whose parameters are in."""
     return copy.deepcopy(_generated())
+
+
+@cache
+def published_resolved_schema() -> dict[str, Any]:
+    """Return `resolved_schema` as it was published; not to be changed."""
+    text = (shipped_data("schema") / _RESOLVED_FILE).read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def schema_text() -> str:
@@ -58,8 +71,8 @@ def _generated() -> dict[str, Any]:
     generated = Recipe.model_json_schema(by_alias=True)
     return {
         "$schema": _DIALECT,
-        "$id": _ID,
-        "title": "trace-recipe recipe, version 1",
+        "$id": _RESOLVED_ID,
+        "title": "trace-recipe recipe, version 1, with its parameters put in",
         "description": generated.pop("description"),
         "examples": [
             {
