@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trace_recipe.catalogue import load_catalogue
 from trace_recipe.cli.completions import complete_recipe
 from trace_recipe.cli.messages import say
 from trace_recipe.errors import KernelLacksError, Problem, RecipeError, TracefsError
@@ -91,6 +90,8 @@ def kernel_named(name: str, recipe: Recipe | None = None) -> Kernel:
     """Return the live kernel or the one in a catalogue file; raises TraceRecipeError."""
     if name == "live":
         return live_kernel(live_tracefs(), recipe)
+    from trace_recipe.catalogue import load_catalogue
+
     return load_catalogue(Path(name))
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trace_recipe.catalogue import load_catalogue
 from trace_recipe.cli.completions import complete_event, complete_recipe
 from trace_recipe.cli.kernels import (
     DEFAULT_STATE,
@@ -450,6 +449,8 @@ def _located(problem: Problem) -> str:
 def _kernel(name: str, *, with_functions: bool = False) -> Kernel:
     if name == "live":
         return probe_kernel(live_tracefs(), with_functions=with_functions)
+    from trace_recipe.catalogue import load_catalogue
+
     return load_catalogue(Path(name))
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trace_recipe.catalogue import load_catalogue, save_catalogue
 from trace_recipe.cli.completions import complete_event, complete_tracer
 from trace_recipe.cli.kernels import JsonOption, live_tracefs
 from trace_recipe.cli.messages import print_json, printable, say
@@ -68,6 +67,8 @@ def save(
     file: Annotated[Path, typer.Argument(help="File to write; `-` is standard output.")],
 ) -> None:
     """Save what the running kernel offers, so that recipes can be checked on another machine."""
+    from trace_recipe.catalogue import save_catalogue
+
     kernel = probe_kernel(live_tracefs(), with_functions=True)
     text = save_catalogue(kernel)
     if str(file) == "-":
@@ -94,6 +95,8 @@ def show(
     if file is None:
         kernel = probe_kernel(live_tracefs(), with_functions=True)
     else:
+        from trace_recipe.catalogue import load_catalogue
+
         kernel = load_catalogue(file)
     systems = Counter(name.partition(":")[0] for name in kernel.events)
     if as_json:

@@ -1,24 +1,31 @@
-"""What every command does that is going to change the kernel: check, plan, ask."""
+"""What commands do with a recipe before the kernel changes: open, check, resolve, plan, ask."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trace_recipe.cli.kernels import overrides_of
 from trace_recipe.cli.messages import can_ask, confirms
 from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
-from trace_recipe.occupancy import occupancy
-from trace_recipe.planner import make_plan
-from trace_recipe.resolver import check_without_kernel
 
 if TYPE_CHECKING:
+    from trace_recipe.kernel import Kernel
     from trace_recipe.plan import Plan
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["AllowSharedOption", "ask_for_top_level", "plan_for", "refuse_syntax"]
+__all__ = [
+    "AllowSharedOption",
+    "ask_for_top_level",
+    "open_named",
+    "plan_for",
+    "refuse_syntax",
+    "resolve_on",
+]
 
 AllowSharedOption = Annotated[
     bool,
@@ -26,8 +33,24 @@ AllowSharedOption = Annotated[
 ]
 
 
+def open_named(name: str, set_: list[str] | None) -> LoadedRecipe:
+    """Load a recipe by path or name with its parameters set; raises RecipeError."""
+    from trace_recipe.recipe_files import open_recipe
+
+    return open_recipe(name, os.environ, overrides_of(set_))
+
+
+def resolve_on(loaded: LoadedRecipe, kernel: Kernel) -> ResolvedRecipe:
+    """Check a recipe against a kernel; raises RecipeError and KernelLacksError."""
+    from trace_recipe.resolver import resolve
+
+    return resolve(loaded, kernel)
+
+
 def refuse_syntax(loaded: LoadedRecipe) -> None:
     """Raise RecipeError with everything that is wrong whatever the kernel."""
+    from trace_recipe.resolver import check_without_kernel
+
     problems = check_without_kernel(loaded)
     if problems:
         raise RecipeError(*problems)
@@ -35,6 +58,7 @@ def refuse_syntax(loaded: LoadedRecipe) -> None:
 
 def plan_for(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) -> Plan:
     """Plan with the values that tracefs shows now; without one they are not known."""
+    from trace_recipe.planner import make_plan
 
     def current(file: str) -> str | None:
         return tracefs.read(file) if tracefs is not None and tracefs.exists(file) else None
@@ -52,6 +76,8 @@ def ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None
     """
     if plan.instance_kind != "top" or is_allowed:
         return
+    from trace_recipe.occupancy import occupancy
+
     reasons = occupancy(tracefs)
     if not reasons:
         return

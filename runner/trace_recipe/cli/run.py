@@ -21,7 +21,6 @@ from trace_recipe.cli.kernels import (
     kernel_named,
     live_kernel,
     live_tracefs,
-    overrides_of,
 )
 from trace_recipe.cli.messages import (
     TerminalMonitor,
@@ -33,10 +32,11 @@ from trace_recipe.cli.messages import (
 from trace_recipe.cli.planning import (
     AllowSharedOption,
     ask_for_top_level,
+    open_named,
     plan_for,
     refuse_syntax,
+    resolve_on,
 )
-from trace_recipe.cli.unfinished import offer_to_finish
 from trace_recipe.errors import (
     Interrupted,
     KernelLacksError,
@@ -49,8 +49,6 @@ from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import new_run_id
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_to_json
-from trace_recipe.recipe_files import open_recipe
-from trace_recipe.resolver import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,14 +88,15 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: check it, record, write its outputs, and put the kernel back."""
+    from trace_recipe.cli.unfinished import offer_to_finish
     from trace_recipe.conductor import Conductor
 
-    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    loaded = open_named(recipe, set_)
     refuse_syntax(loaded)
     tracefs = live_tracefs()
     offer_to_finish(state_dir)
     kernel = live_kernel(tracefs, loaded.recipe)
-    resolved = resolve(loaded, kernel)
+    resolved = resolve_on(loaded, kernel)
     run_id = new_run_id()
     made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     ask_for_top_level(made, tracefs, is_allowed=allow_shared)
@@ -132,11 +131,11 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would change, in order; nothing is touched."""
-    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    loaded = open_named(recipe, set_)
     refuse_syntax(loaded)
     tracefs = live_tracefs() if kernel == "live" else None
     known = live_kernel(tracefs, loaded.recipe) if tracefs else kernel_named(kernel)
-    made = plan_for(resolve(loaded, known), run_id="RUN", tracefs=tracefs)
+    made = plan_for(resolve_on(loaded, known), run_id="RUN", tracefs=tracefs)
     if as_json:
         print_json(plan_to_json(made))
         return
@@ -173,13 +172,13 @@ def check(
 
 def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: bool) -> None:
     try:
-        loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+        loaded = open_named(recipe, set_)
         if kernel is None:
             refuse_syntax(loaded)
             words = f"{loaded.path}: ok"
         else:
             known = kernel_named(kernel, loaded.recipe)
-            resolved = resolve(loaded, known)
+            resolved = resolve_on(loaded, known)
             tracefs = live_tracefs() if kernel == "live" else None
             plan_for(resolved, run_id="RUN", tracefs=tracefs)
             count = len(resolved.events)

@@ -18,14 +18,15 @@ from trace_recipe.cli.kernels import (
     StateOption,
     live_kernel,
     live_tracefs,
-    overrides_of,
 )
 from trace_recipe.cli.messages import print_json
 from trace_recipe.cli.planning import (
     AllowSharedOption,
     ask_for_top_level,
+    open_named,
     plan_for,
     refuse_syntax,
+    resolve_on,
 )
 from trace_recipe.cli.unfinished import find_run, offer_to_finish
 from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
@@ -36,8 +37,6 @@ from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import Leftovers, boot_time_ns, change_time, new_run_id
 from trace_recipe.plan import COMMAND, RUNNER, Plan, SetFile
 from trace_recipe.recipe.quantities import RefusedValue, parse_duration_ns
-from trace_recipe.recipe_files import open_recipe
-from trace_recipe.resolver import resolve
 
 __all__ = ["register"]
 
@@ -70,11 +69,11 @@ def try_(
     written.
     """
     ttl_ns = _duration_ns(ttl)
-    loaded = open_recipe(recipe, os.environ, overrides_of(set_))
+    loaded = open_named(recipe, set_)
     refuse_syntax(loaded)
     tracefs = live_tracefs()
     offer_to_finish(state_dir)
-    resolved = resolve(loaded, live_kernel(tracefs, loaded.recipe))
+    resolved = resolve_on(loaded, live_kernel(tracefs, loaded.recipe))
     run_id = new_run_id()
     plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     _refuse_command(plan)
