@@ -7,8 +7,9 @@ the file, never from the type's name (include/trace/stages/stage4_event_fields.h
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain, count
 
 __all__ = [
     "EventFormat",
@@ -125,8 +126,8 @@ class HeaderPage:
 
 
 _FIELD_LINE = re.compile(
-    r"^\tfield:(?P<declaration>.*);\toffset:(?P<offset>-?\d+);\tsize:(?P<size>\d+);"
-    r"(?:\tsigned:(?P<signed>-?\d+);)?\s*$"
+    r"^\tfield:(?P<declaration>.*);\toffset:(?P<offset>-?\d{1,9});\tsize:(?P<size>\d{1,9});"
+    r"(?:\tsigned:(?P<signed>-?\d{1,9});)?\s*$"
 )
 _LOC = re.compile(r"^__(?P<kind>data|rel)_loc\s+(?P<type>.*?)\s*(?:\[\s*\])?\s+(?P<name>\w+)$")
 _ARRAY = re.compile(r"^(?P<type>.*?)\s*\b(?P<name>\w+)\[(?P<length>[^\]]*)\]$")
@@ -145,7 +146,9 @@ _SIZES = {
 def parse_event_format(text: str, system: str, *, long_size: int = 8) -> EventFormat:
     """Parse a `format` file; `long_size` is the kernel's, for dynamic arrays of longs.
 
-    Raises FormatError when name, ID or a field line is missing or malformed.
+    Of fields with one name, which synthetic events may have, the second is called `name_2`. Raises
+    FormatError when name, ID or a field line is missing or malformed, or a common field is no
+    integer.
     """
     head, _, rest = text.partition("\nprint fmt: ")
     name = ""
@@ -162,6 +165,10 @@ def parse_event_format(text: str, system: str, *, long_size: int = 8) -> EventFo
             groups.append([])
     if not name or event_id < 0:
         raise FormatError(f"no name or no ID in a format file of {system!r}")
+    for one in chain.from_iterable(groups):
+        if one.name.startswith("common_") and one.kind is not FieldKind.SCALAR:
+            raise FormatError(f"a common field that is no integer: {one.declaration!r}")
+    groups = _with_unique_names(groups)
     own = [one for group in groups[1:] for one in group]
     common = groups[0]
     if not own and not all(one.name.startswith("common_") for one in common):
@@ -178,6 +185,22 @@ def parse_header_page(text: str) -> HeaderPage:
     except KeyError as error:
         raise FormatError(f"header_page has no field {error}") from None
     return HeaderPage(commit.size, data.offset, data.size, text)
+
+
+def _with_unique_names(groups: list[list[Field]]) -> list[list[Field]]:
+    """Return the fields with other names where one is taken: fields are looked up by them."""
+    taken: set[str] = set()
+
+    def unique(one: Field) -> Field:
+        name = next(
+            name
+            for name in chain([one.name], (f"{one.name}_{number}" for number in count(2)))
+            if name not in taken
+        )
+        taken.add(name)
+        return one if name == one.name else replace(one, name=name)
+
+    return [[unique(one) for one in group] for group in groups]
 
 
 def _field_lines(text: str) -> list[str]:

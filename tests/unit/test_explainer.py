@@ -131,12 +131,12 @@ def test_fields_on_the_same_bytes_leave_one_member_and_a_remark(tmp_path):
 
 def test_a_c_keyword_and_a_name_used_twice_become_other_names():
     text = c_struct(
-        event(field("int default", 8, 4) + field("int a", 12, 4) + field("int a", 16, 4))
+        event(field("int default", 8, 4) + field("int default_", 12, 4) + field("int a", 16, 4))
     )
 
-    assert "default_;" in text
+    assert re.search(r"\bdefault_;", text)
+    assert re.search(r"\bdefault__;", text)
     assert re.search(r"\ba;", text)
-    assert re.search(r"\ba_;", text)
 
 
 def test_a_declaration_cannot_end_the_comment_it_stands_in():
