@@ -1,6 +1,7 @@
 """Print fmt texts evaluated over rows: C's integers, the helpers, printf, and what fails."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.sink_events import batch, event_format, payload
 from trace_recipe.decoder.print_text import PrintContext, compile_format
+from trace_recipe.decoder.print_values import visible
 from trace_recipe.events import Symbols
-from trace_recipe.formats import parse_event_format
+from trace_recipe.formats import FieldKind, parse_event_format
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SYMBOLS = Symbols(
@@ -326,3 +328,24 @@ def test_random_formats_over_random_records_never_raise(conversions, arguments, 
     texts = compile_format(event, context(byte_order=order)).render(columns)
     assert len(texts) == 2
     assert all("\x1b" not in text for text in texts)
+
+
+def test_a_width_of_more_digits_than_int_takes_lists_the_fields():
+    event = parse_event_format(f'{FIELDS}"%{"9" * 5000}d", REC->i\n', "made")
+    (columns,) = batch([(event, bytes(150))])
+    printer = compile_format(event, context())
+    assert "conversion" in printer.failure
+    assert printer.render(columns)[0].startswith("b=")
+
+
+def test_there_is_a_text_for_every_event_even_when_nothing_can_be_printed():
+    event = parse_event_format(f'{FIELDS}"%q", REC->i\n', "made")
+    twice = replace(event, fields=(replace(event.fields[0], kind=FieldKind.REST), *event.fields))
+    (columns,) = batch([(twice, bytes(150)), (twice, bytes(150))])
+    assert compile_format(twice, context()).render(columns) == ["?", "?"]
+
+
+def test_what_hides_or_turns_text_is_shown_as_its_number():
+    assert visible("a\u202eb\u2066c\ufeff\u2028\x9b\tä") == (
+        r"a\u202eb\u2066c\ufeff\u2028\x9b" + "\tä"
+    )

@@ -46,7 +46,7 @@ Column: TypeAlias = Callable[[Rows], list[Any]]
 MAX_WIDTH = 1024  # a damaged format must not ask for gigabytes of blanks
 
 _CONVERSION = re.compile(
-    r"%(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
+    r"%(?P<flags>[-+ #0]*)(?P<width>\*|\d{1,9})?(?:\.(?P<precision>\*|\d{0,9}))?"
     r"(?P<length>hh|h|ll|l|L|q|z|Z|t|j)?(?P<type>[a-zA-Z%])",
 )
 _POINTER_SUFFIX = re.compile(r"[A-Za-z0-9]*")

@@ -129,7 +129,8 @@ class Printer:
                 return [template % row for row in zip(*lists, strict=True)]
             except Exception:  # noqa: BLE001, S112 - hostile data must cost a text, no more
                 continue
-        return [prefix % row + "?" + suffix for row in zip(*leading, strict=True)]
+        rows = zip(*leading, strict=True) if leading else [()] * columns.count
+        return [prefix % row + "?" + suffix for row in rows]
 
     def _spare_arguments(self, columns: EventColumns) -> list[list[Any]]:
         rows = Rows(columns)

@@ -61,7 +61,8 @@ Array: TypeAlias = "NDArray[Any]"
 Place: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.int64]]"
 MAX_REMEMBERED = 1 << 16
 
-_HIDDEN = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\U0010ffff]")
+# Controls, line ends, what changes the direction of text, and bytes that are no text.
+_HIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _HIDDEN_BYTE = 0xDC00  # surrogateescape's base: bytes that are not UTF-8
 
 
