@@ -199,7 +199,7 @@ class EventColumns:
     byte_order: str
     timestamp_ns: NDArray[np.uint64]
     cpu: NDArray[np.uint16]
-    buffer: NDArray[np.uint8]
+    buffer: NDArray[np.uint16]
     position: NDArray[np.int64]
     data: NDArray[np.uint8]
     offset: NDArray[np.int64]

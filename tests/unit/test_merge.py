@@ -331,3 +331,10 @@ def test_a_damage_is_placed_in_the_stream_of_its_cpu_and_told_once():
     batches = list(decode(trace([{0: [*good, bad], 1: other}]), batch_subbufs=1))
     (damage,) = damages(batches)
     assert (damage.cpu, damage.offset_bytes) == (0, 3 * 4096 + 16 + 2 * len(event))
+
+
+def test_more_instances_than_a_byte_can_number_keep_their_numbers():
+    build = PageBuilder()
+    pages = written(build, [(5, 1, 10)])
+    got = rows(decode(trace([{3: pages} for _ in range(300)])))
+    assert got == [(5, number, 3, 1, 10) for number in range(300)]

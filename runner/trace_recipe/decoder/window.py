@@ -224,8 +224,11 @@ class Window:
         """Raise DecodeError when the data's layout is none that a kernel has."""
         self._formats: dict[int, EventFormat] = dict(data.formats)
         self._layout = PageLayout(data.byte_order, data.long_size, data.data_offset)
-        self._buffers = data.buffers
-        _check_layout(self._layout, [buffer.subbuf_size_bytes for buffer in data.buffers])
+        self._subbufs = [
+            (buffer.subbuf_size_bytes, replace(self._layout, scale=buffer.scale))
+            for buffer in data.buffers
+        ]
+        _check_layout(self._layout, [size for size, _ in self._subbufs])
         self._common_fields = next(
             (one.common_fields for one in data.formats.values()), _COMMON_FIELDS
         )
@@ -234,6 +237,7 @@ class Window:
             self._wanted = np.zeros(1 << 16, np.bool_)
             self._wanted[[one for one in select if 0 <= one < 1 << 16]] = True
         self._streams: dict[tuple[int, int], Stream] = {}
+        self._is_sorted = True
         self._drifts: list[Drift] = []
         self.mark(data.drifts)
 
@@ -245,11 +249,9 @@ class Window:
         """Return the stream of one CPU of one buffer."""
         known = self._streams.get((buffer, cpu))
         if known is None:
-            one = self._buffers[buffer]
-            layout = replace(self._layout, scale=one.scale)
-            known = Stream(buffer, cpu, one.subbuf_size_bytes, layout)
+            known = Stream(buffer, cpu, *self._subbufs[buffer])
             self._streams[buffer, cpu] = known
-            self._streams = dict(sorted(self._streams.items()))
+            self._is_sorted = False
         return known
 
     def append(self, stream: Stream, pages: NDArray[np.uint8]) -> None:
@@ -273,6 +275,9 @@ class Window:
 
     def _scan(self, bound: Bound) -> tuple[list[_Part], NDArray[np.uint8]]:
         """Scan all sub-buffers up to `bound` as one block per sub-buffer size and layout."""
+        if not self._is_sorted:  # once, not for each of what may be ten thousand CPUs
+            self._streams = dict(sorted(self._streams.items()))
+            self._is_sorted = True
         taken = [(stream, stream.waiting(bound)) for stream in self._streams.values()]
         taken = [(stream, pages) for stream, pages in taken if len(pages)]
         if len(taken) == 1:
@@ -312,7 +317,9 @@ class Window:
         offset = np.concatenate([part.offset for part in parts])[rows]
         length = np.concatenate([part.length for part in parts])[rows]
         cpu = np.repeat(np.array([part.stream.cpu for part in parts], np.uint16), counts)[rows]
-        buffer = np.repeat(np.array([part.stream.buffer for part in parts], np.uint8), counts)[rows]
+        buffer = np.repeat(np.array([part.stream.buffer for part in parts], np.uint16), counts)[
+            rows
+        ]
         starts = np.flatnonzero(np.diff(event_id, prepend=-1, append=-1)).tolist()
         return tuple(
             EventColumns(
