@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 
 from tests.trace_dat_cases import contents, make_buffer, make_data, written
 from trace_recipe.errors import DecodeError
+from trace_recipe.events import ArrayPages
 from trace_recipe.trace_dat import read_trace_dat
 from trace_recipe.trace_dat.pages import ChunkedPages, PlainPages
 
@@ -248,3 +251,119 @@ def test_a_file_that_shrinks_after_it_was_read_is_a_decode_error(tmp_path):
 
     with pytest.raises(DecodeError, match="shorter"):
         pages.read(0, 1)
+
+
+def region_rows(content):
+    """Return where the (offset, size) of each CPU of the last buffer of a plain file stand."""
+    end = len(content) - 14  # the option that ends the options
+    return [end - 16 * back - 4 * (back - 1) for back in (2, 1)]
+
+
+def test_bytes_that_two_cpus_claim_belong_to_the_first(tmp_path):
+    data = make_data(make_buffer(cpus=(0, 1), count=2))
+    content = bytearray(written(data, compression="none"))
+    first, second = region_rows(content)
+    content[second : second + 16] = content[first : first + 16]
+    path = tmp_path / "trace.dat"
+    path.write_bytes(content)
+    back = read_trace_dat(path)
+
+    assert contents(back.buffers[0])[0] == contents(data.buffers[0])[0]
+    assert pages_of(back, 1).count == 0
+    [(_, reason)] = pages_of(back, 1).damages
+    assert "another CPU's too" in reason
+
+
+def test_what_is_no_whole_sub_buffer_inside_the_file_is_left_out(tmp_path):
+    data = make_data(make_buffer(cpus=(0, 1), count=2))
+    content = bytearray(written(data, compression="none"))
+    first, _ = region_rows(content)
+    assert struct.unpack_from("<Q", content, first + 8) == (2 * 4096,)
+    struct.pack_into("<Q", content, first + 8, 4096 + 100)
+    path = tmp_path / "trace.dat"
+    path.write_bytes(content)
+    pages = pages_of(read_trace_dat(path), 0)
+
+    assert pages.count == 1
+    assert [reason for _, reason in pages.damages] == ["100 bytes are no whole sub-buffer"]
+
+
+def test_a_sub_buffer_larger_than_any_kernels_is_refused(tmp_path):
+    path = tmp_path / "trace.dat"
+    content = written(make_data(), version=6)
+    for size, is_read in ((1 << 20, True), (1 << 21, False)):
+        path.write_bytes(content[:14] + struct.pack("<I", size) + content[18:])
+        if is_read:
+            assert read_trace_dat(path).buffers[0].subbuf_size_bytes == size
+        else:
+            with pytest.raises(DecodeError, match=f"sub-buffer size of {size}"):
+                read_trace_dat(path)
+
+
+def test_chunks_that_would_unpack_to_far_more_than_the_file_are_refused(tmp_path):
+    pages = np.zeros((256, 4096), np.uint8)  # a megabyte that shrinks to less than a hundred bytes
+    cpus = {cpu: ArrayPages(pages) for cpu in range(1100)}
+    data = make_data(replace(make_buffer(), cpus=cpus, stats={}), cpu_count=1100)
+    content = bytearray(written(data))
+    path = tmp_path / "trace.dat"
+    path.write_bytes(content)
+    assert len(read_trace_dat(path).buffers[0].cpus) == 1100  # in chunks of 256 KiB as we write
+    assert len(content) < 5 << 20
+
+    packed = zstandard.ZstdCompressor().compress(bytes(1 << 20))
+    chunk = struct.pack("<III", 1, len(packed), 1 << 20) + packed
+    for place, _ in regions_of(content, 1100):
+        content[place : place + len(chunk)] = chunk
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match="bytes at a time"):
+        read_trace_dat(path)
+
+
+def regions_of(content, count):
+    """Return the (offset, size) of the CPUs of the last buffer of a version 7 file."""
+    start = len(content) - 14 - 20 * count
+    return [struct.unpack_from("<QQ", content, start + 20 * index + 4) for index in range(count)]
+
+
+def test_options_without_end_are_refused(tmp_path):
+    path = tmp_path / "trace.dat"
+    path.write_bytes(written(make_data(raw_options=((99, b""),) * 140_000)))
+
+    with pytest.raises(DecodeError, match="more than 131072 options"):
+        read_trace_dat(path)
+
+
+def test_a_section_that_is_named_many_times_is_read_once(tmp_path, caplog):
+    kallsyms = "".join(f"{number:x} t symbol\n" for number in range(1, 1 << 19))
+    content = written(make_data(kallsyms_text=kallsyms))  # 40 times would be beyond all limits
+    option = content.rindex(struct.pack("<HI", 19, 8))
+    repeated = content[option : option + 14] * 40
+    content = bytearray(content[:option] + repeated + content[option:])
+    start = content.index(b"zstd\0") + 5
+    start = content.index(b"\0", start) + 1
+    (options,) = struct.unpack_from("<Q", content, start)
+    (size,) = struct.unpack_from("<Q", content, options + 8)
+    struct.pack_into("<Q", content, options + 8, size + len(repeated))
+    path = tmp_path / "trace.dat"
+    path.write_bytes(content)
+
+    assert read_trace_dat(path).kallsyms_text == kallsyms
+    assert caplog.text == ""
+
+
+def test_buffers_with_more_cpus_than_machines_have_are_left_out(tmp_path, caplog):
+    none = replace(make_buffer(), cpus={}, stats={})
+    path = tmp_path / "trace.dat"
+    buffers = [replace(none, name=f"b{number}") for number in range(3)]
+    path.write_bytes(written(make_data(*buffers, cpu_count=20_000), version=6))
+    assert len(read_trace_dat(path).buffers) == 4
+
+    content = path.read_bytes()
+    block = content.rindex(b"flyrecord\0") + 10
+    full = b"".join(struct.pack("<QQ", 1, 1) for _ in range(20_000))
+    for place in [at for at in range(len(content)) if content.startswith(b"flyrecord\0", at)]:
+        content = content[: place + 10] + full + content[place + 10 + len(full) :]
+    assert content[block : block + 16] == full[:16]
+    path.write_bytes(content)
+    assert len(read_trace_dat(path).buffers) == 3
+    assert "more than 65536 CPUs" in caplog.text

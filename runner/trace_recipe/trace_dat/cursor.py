@@ -7,9 +7,8 @@ from typing import BinaryIO, NoReturn
 from trace_recipe.errors import DecodeError
 from trace_recipe.trace_dat.layout import Structs
 
-__all__ = ["TABLE_LIMIT_BYTES", "Cursor", "file_text"]
+__all__ = ["Cursor", "file_text"]
 
-TABLE_LIMIT_BYTES = 256 << 20  # a kernel's whole kallsyms has about ten million bytes
 _WORD_LIMIT_BYTES = 4096
 
 
@@ -79,10 +78,10 @@ class Cursor:
         self.stream.seek(start + len(word) + 1)
         return file_text(word)
 
-    def sized_text(self, size: int, what: str) -> str:
-        """Take a text of `size` bytes, of at most TABLE_LIMIT_BYTES."""
-        if size > TABLE_LIMIT_BYTES:
-            self.fail(f"{what} has {size} bytes")
+    def sized_text(self, size: int, what: str, *, limit_bytes: int = 1 << 20) -> str:
+        """Take a text of `size` bytes; one beyond the limit is refused."""
+        if size > limit_bytes:
+            self.fail(f"{what} has {size} bytes, more than {limit_bytes}")
         return file_text(self.take(size, what))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
 from trace_recipe.kernel_tables import KernelSymbols, parse_cmdlines, parse_printk_formats
-from trace_recipe.trace_dat.cursor import TABLE_LIMIT_BYTES, Cursor, file_text
+from trace_recipe.trace_dat.cursor import Cursor, file_text
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     LATENCY,
@@ -27,29 +27,25 @@ from trace_recipe.trace_dat.layout import (
     Structs,
 )
 from trace_recipe.trace_dat.options import chosen_clock, cpu_stats, tick_scale, wall_offset_ns
-from trace_recipe.trace_dat.pages import (
-    Chunk,
-    ChunkedPages,
-    CompressionError,
-    PlainPages,
-    decompress,
-    is_plausible,
-)
+from trace_recipe.trace_dat.pages import CompressionError, decompress, is_plausible
+from trace_recipe.trace_dat.regions import BufferRegions, Region, Regions
 from trace_recipe.trace_dat.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from trace_recipe.events import Pages
-
 __all__ = ["read_trace_dat"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK_LIMIT_BYTES = 64 << 20  # trace-cmd takes ten sub-buffers, of at most 1 MiB
-_SUBBUF_LIMIT_BYTES = 16 << 20
+_SUBBUF_LIMIT_BYTES = 1 << 20  # the kernel's (RB_WRITE_MASK in kernel/trace/ring_buffer.c)
 _CPU_LIMIT = 1 << 16
+_CPUS_LIMIT = 1 << 16  # of all buffers together
+_BLOCK_LIMIT = 1 << 12
+_OPTION_LIMIT = 1 << 17
+_SECTION_LIMIT_BYTES = 64 << 20
+_SECTIONS_LIMIT_BYTES = 256 << 20  # all that are read: one may be named many times
 _FILE_OPTIONS = frozenset(
     {
         Option.BUFFER, Option.HEADER_INFO, Option.FTRACE_EVENTS, Option.EVENT_FORMATS,
@@ -83,8 +79,9 @@ class _Found:
     """What was read so far, besides the tables."""
 
     options: list[tuple[int, bytes]] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: list[BufferRegions] = field(default_factory=list)
     cpu_count: int = 0
+    cpu_rows: int = 0
     has_text: bool = False
 
 
@@ -99,6 +96,7 @@ class _Reader:
         self.byte_order = "<"
         self.subbuf_size_bytes = 0
         self.method = "none"
+        self.sections_bytes = 0
 
     def read(self) -> TraceData:
         cursor = self.cursor
@@ -146,7 +144,8 @@ class _Reader:
             (Option.CMDLINES, self.tables.cmdlines, False),
         )
         for table, read, needed in sections:
-            for place in (content for one, content in options if one == table):
+            # A section that is named twice is read once.
+            for place in dict.fromkeys(content for one, content in options if one == table):
                 try:
                     _, section = self.section(self.cursor_of(place).u64("a section"), table)
                     read(section)
@@ -154,6 +153,7 @@ class _Reader:
                     if needed:
                         raise
                     _log.warning("%s; without it names are missing", error)
+                    break
         for option, content in options:
             if option == Option.BUFFER:
                 self.buffer7(self.cursor_of(content))
@@ -179,6 +179,8 @@ class _Reader:
                 if option == Option.DONE:
                     break
                 found.append((option, content))
+                if len(found) > _OPTION_LIMIT:
+                    section.fail(f"more than {_OPTION_LIMIT} options")
             offset = self.cursor_of(content).u64("the next options") if len(content) >= 8 else 0
         return found
 
@@ -194,11 +196,11 @@ class _Reader:
             return flags, cursor
         size = min(size, cursor.end - cursor.position)
         if not flags & SECTION_COMPRESSED:
-            if size > TABLE_LIMIT_BYTES:
-                cursor.fail(f"section {wanted} has {size} bytes", offset)
+            self.allow(size, wanted, offset)
             return flags, self.cursor_of(cursor.take(size, f"section {wanted}"), offset)
         packed, plain = cursor.structs.chunk.unpack(cursor.take(8, f"section {wanted}"))
-        if not is_plausible(packed, plain, TABLE_LIMIT_BYTES):
+        self.allow(plain, wanted, offset)
+        if not is_plausible(packed, plain, _SECTION_LIMIT_BYTES):
             cursor.fail(f"{packed} compressed bytes cannot hold {plain} bytes", offset)
         if self.method == "none":
             cursor.fail(f"section {wanted} is compressed, but the file says it is not", offset)
@@ -207,6 +209,12 @@ class _Reader:
         except CompressionError as error:
             cursor.fail(f"section {wanted} does not unpack: {error}", offset)
         return flags, self.cursor_of(content, offset)
+
+    def allow(self, size: int, section: int, offset: int) -> None:
+        """Refuse what makes the sections that are read too large together."""
+        self.sections_bytes += size
+        if size > _SECTION_LIMIT_BYTES or self.sections_bytes > _SECTIONS_LIMIT_BYTES:
+            self.cursor.fail(f"section {section} has {size} bytes, which is too much", offset)
 
     def buffer7(self, option: Cursor) -> None:
         offset = option.u64("a buffer")
@@ -217,52 +225,26 @@ class _Reader:
         flags, _ = self.section(offset, Option.BUFFER)
         if flags & SECTION_COMPRESSED and self.method == "none":
             option.fail("a buffer is compressed, but the file says it is not")
-        cpus: dict[int, Pages] = {}
+        cpus: dict[int, Region] = {}
         for _ in range(option.u32("the CPUs of a buffer")):
             cpu, start, length = option.structs.cpu.unpack(
                 option.take(option.structs.cpu.size, "a CPU of a buffer")
             )
             if cpu >= _CPU_LIMIT:
                 option.fail(f"CPU {cpu}")
-            pages = self.chunked if flags & SECTION_COMPRESSED else self.plain
-            cpus[cpu] = pages(start, length, size)
-        self.found.buffers.append(Buffer(name, clock, size, cpus))
+            cpus[cpu] = Region(start, length)
+        is_packed = bool(flags & SECTION_COMPRESSED)
+        self.add_buffer(BufferRegions(name, clock, size, is_packed, cpus))
 
-    def plain(self, offset: int, length: int, size: int) -> PlainPages:
-        there = max(0, min(length, self.cursor.end - offset))
-        damages = () if there == length else ((offset + there, _missing(length - there)),)
-        return PlainPages(str(self.path), size, offset, there, damages=damages)
+    def add_buffer(self, buffer: BufferRegions) -> None:
+        self.found.buffers.append(buffer)
+        self.found.cpu_rows += 1 + len(buffer.cpus)
+        self.allow_cpus(0)
 
-    def chunked(self, offset: int, length: int, size: int) -> ChunkedPages:
-        """Find the chunks of one CPU, up to the first whose header cannot be true."""
-        # The length does not count the number of chunks that stands first.
-        stream, end = self.cursor.stream, min(offset + 4 + length, self.cursor.end)
-        header = self.cursor.structs.chunk
-        chunks: list[Chunk] = []
-        damages = []
-        place = offset + 4
-        announced = 0
-        if place <= end:
-            stream.seek(offset)
-            announced = self.cursor.u32("the number of chunks")
-        elif length:
-            damages.append((offset, _missing(length)))
-        while len(chunks) < announced:
-            if place + header.size > end:
-                damages.append((place, _missing(offset + 4 + length - place)))
-                break
-            stream.seek(place)
-            packed, plain = header.unpack(stream.read(header.size))
-            start = place + header.size
-            if plain % size or not is_plausible(packed, plain, _CHUNK_LIMIT_BYTES):
-                damages.append((place, f"a chunk of {packed} bytes for {plain}; the rest is lost"))
-                break
-            if packed > end - start:
-                damages.append((place, _missing(offset + 4 + length - place)))
-                break
-            chunks.append(Chunk(start, packed, plain))
-            place = start + packed
-        return ChunkedPages(self.path, size, self.method, chunks, damages)
+    def allow_cpus(self, count: int) -> None:
+        """Refuse so many more CPUs when they are more than there are in any machine."""
+        if self.found.cpu_rows + count > _CPUS_LIMIT:
+            self.cursor.fail(f"more than {_CPUS_LIMIT} CPUs in all buffers")
 
     # ---- version 6
 
@@ -316,6 +298,8 @@ class _Reader:
                 one = self.cursor_of(content, cursor.position - len(content))
                 offset = one.u64("a buffer")
                 blocks.append((one.word("the name of a buffer"), offset, cpu_count))
+                if len(blocks) > _BLOCK_LIMIT:
+                    cursor.fail(f"more than {_BLOCK_LIMIT} buffers")
             elif option == Option.CPUCOUNT and len(content) >= 4:
                 count = self.cursor_of(content).u32("the number of CPUs")
                 if blocks:
@@ -329,21 +313,18 @@ class _Reader:
     def block6(self, name: str, cpu_count: int) -> None:
         cursor = self.cursor
         size = cursor.structs.place.size
-        if cpu_count > _CPU_LIMIT:
-            cursor.fail(f"{cpu_count} CPUs")
+        self.allow_cpus(cpu_count)
         rows = cursor.structs.place.iter_unpack(cursor.take(size * cpu_count, "the table of CPUs"))
-        cpus: dict[int, Pages] = {
-            cpu: self.plain(offset, length, self.subbuf_size_bytes)
-            for cpu, (offset, length) in enumerate(rows)
-            if length
-        }
+        cpus = {cpu: Region(*row) for cpu, row in enumerate(rows) if row[1]}
         clock = "local"
         if any(option == Option.TRACECLOCK for option, _ in self.found.options):
             try:
                 clock = chosen_clock(cursor.sized_text(cursor.u64("trace_clock"), "trace_clock"))
             except DecodeError:  # old trace-cmd left rubbish here; its reader takes "local" too
                 clock = "local"
-        self.found.buffers.append(Buffer(name, clock, self.subbuf_size_bytes, cpus))
+        self.add_buffer(
+            BufferRegions(name, clock, self.subbuf_size_bytes, is_packed=False, cpus=cpus)
+        )
 
     # ---- both
 
@@ -368,10 +349,18 @@ class _Reader:
         stats = cpu_stats(
             file_text(content) for one, content in found.options if one == Option.CPUSTAT
         )
+        regions = Regions(self.path, self.cursor, self.method)
         buffers = tuple(
-            replace(one, stats=stats.get(one.name, {}), scale=None if one.in_ns else scale)
+            Buffer(
+                one.name,
+                one.clock,
+                one.subbuf_size_bytes,
+                regions.pages(one),
+                stats.get(one.name, {}),
+            )
             for one in found.buffers
         )
+        buffers = tuple(one if one.in_ns else replace(one, scale=scale) for one in buffers)
         seen = max((cpu + 1 for one in buffers for cpu in one.cpus), default=1)
         count = options.get(Option.CPUCOUNT, b"")
         if len(count) >= 4:
@@ -394,7 +383,3 @@ class _Reader:
             wall_offset_ns=wall_offset_ns(options) if buffers[0].in_ns else None,
             raw_options=tuple(found.options),
         )
-
-
-def _missing(size: int) -> str:
-    return f"{size} bytes of sub-buffers are missing"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tables"]
 
+_KALLSYMS_LIMIT_BYTES = 32 << 20  # a kernel's, with all its modules, has about ten million bytes
+_LIMIT_BYTES = 8 << 20  # a hundred thousand names of tasks
+
 
 @dataclass
 class Tables:
@@ -57,15 +60,18 @@ class Tables:
 
     def kallsyms(self, cursor: Cursor) -> None:
         """Take the kernel's symbols."""
-        self.kallsyms_text = cursor.sized_text(cursor.u32("kallsyms"), "kallsyms")
+        size = cursor.u32("kallsyms")
+        self.kallsyms_text = cursor.sized_text(size, "kallsyms", limit_bytes=_KALLSYMS_LIMIT_BYTES)
 
     def printk(self, cursor: Cursor) -> None:
         """Take printk_formats."""
-        self.printk_text = cursor.sized_text(cursor.u32("printk_formats"), "printk_formats")
+        size = cursor.u32("printk_formats")
+        self.printk_text = cursor.sized_text(size, "printk_formats", limit_bytes=_LIMIT_BYTES)
 
     def cmdlines(self, cursor: Cursor) -> None:
         """Take saved_cmdlines."""
-        self.cmdlines_text = cursor.sized_text(cursor.u64("saved_cmdlines"), "saved_cmdlines")
+        size = cursor.u64("saved_cmdlines")
+        self.cmdlines_text = cursor.sized_text(size, "saved_cmdlines", limit_bytes=_LIMIT_BYTES)
 
     def _formats(self, cursor: Cursor, system: str) -> None:
         page = self.page
