@@ -214,7 +214,10 @@ def errno_text(error_number: int) -> str:
 
 def _around(line: str, index: int) -> tuple[str, str]:
     """Return what is shown of a line before and from a character on; long lines are cut."""
-    before, after = _visible(line[:index]), _visible(line[index:])
+    # Of a line of a megabyte with a thousand mistakes only what can be shown is looked at.
+    near = max(0, index - _WIDEST_LINE - 1)
+    before = _visible(line[near:index])
+    after = _visible(line[index : index + _WIDEST_LINE + 1])
     if len(before) + len(after) <= _WIDEST_LINE:
         return before, after
     if len(before) > _WIDEST_LINE * 2 // 3:

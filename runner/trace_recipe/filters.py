@@ -196,7 +196,7 @@ def _check_characters(text: str) -> None:
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _OPERATORS = ("~", "!=", "==", "<=", "<", ">=", ">", "&")
 _NUMBER = re.compile(r"-?[A-Za-z0-9]*")
-_CPU_RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
+_CPU_RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # no architecture has more than 8192 CPUs
 # What people write out of habit, and what the kernel reads.
 _WRONG_OPERATORS = (
     ("!~", "write '!(FIELD ~ \"GLOB\")'"),

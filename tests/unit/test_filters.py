@@ -180,6 +180,7 @@ REFUSED = [
     ("a & CPUS{}", 9, "no CPUs", ""),
     ("a & CPUS{3-1}", 9, "not a list of CPUs", "ascending"),
     ("a & CPUS{0;1}", 9, "not a list of CPUs", ""),
+    ("a & CPUS{0-99999}", 9, "not a list of CPUs", ""),
 ]
 
 

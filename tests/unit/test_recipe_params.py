@@ -248,3 +248,16 @@ def test_a_value_inside_quotes_may_hold_the_other_quote():
     loaded = load_recipe("a.yaml", text, overrides={"who": "it's"})
 
     assert loaded.recipe.events[0].filter == 'prev_comm == "it\'s"'
+
+
+def test_parameters_cannot_make_a_recipe_of_any_size():
+    declared = f"params: {{x: {{type: string, default: {'y' * 4000}}}}}\n"
+    texts = ", ".join("'" + "${x}" * 50 + "'" for _ in range(6))
+    assert problems(f"{declared}tags: [{texts}]\n")[0][1] == (
+        "parameters put more than 1048576 characters into the recipe"
+    )
+
+
+def test_of_what_is_never_closed_the_first_is_told():
+    ((place, what, _, _),) = problems(f"description: '{'${ ' * 5000}'\n")
+    assert (place, what) == ("r.yaml:4:15", "'${' is never closed")

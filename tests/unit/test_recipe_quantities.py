@@ -102,6 +102,7 @@ def test_cpu_lists_are_sorted_and_hold_each_cpu_once(text, cpus):
         ("", "take the key out to trace every CPU"),
         ("0 1", "write '0,1'"),
         ("0x3", "write it as '0-3,7'"),
+        ("0 " * 100_000, "write it as '0-3,7'"),
     ],
 )
 def test_what_is_no_cpu_list_is_refused_with_what_was_meant(text, fix):
@@ -131,3 +132,14 @@ def test_any_text_is_parsed_or_refused(text):
     for parse in (parse_duration_ns, parse_size_bytes, parse_cpu_list):
         with contextlib.suppress(RefusedValue):
             parse(text)
+
+
+def test_a_long_list_of_ranges_costs_no_more_than_its_length():
+    assert parse_cpu_list(",".join(["0-9999"] * 100_000)) == tuple(range(10_000))
+
+
+def test_nothing_is_guessed_of_what_is_too_long_to_be_meant():
+    with pytest.raises(RefusedValue) as caught:
+        parse_duration_ns("9" * 200_000)
+
+    assert caught.value.fix == "write it as 10s"

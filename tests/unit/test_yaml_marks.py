@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.marks import Marks, parse_yaml
 
 TEXT = """\
@@ -124,3 +125,18 @@ def test_offsets_of_random_text_in_any_style_lead_to_their_characters(value, sty
         if char in "abé#":
             shown = char_at(text, place)
             assert shown in {char, "\\"}
+
+
+def test_many_problems_of_one_long_line_share_its_text_and_show_a_part_of_it():
+    text = "a: {b: 1" + ", b: 1" * 500 + ", c: " + "x" * 100_000 + "}\n"
+    with pytest.raises(RecipeError) as caught:
+        parse_yaml("long.yaml", text)
+    problems = caught.value.problems
+    places = [one.place for one in problems if one.place is not None]
+    assert len(places) == 500
+    assert all(place.source_line is places[0].source_line for place in places)
+    assert len(places[0].source_line) > 100_000
+    for problem in problems:
+        _, line, caret, *_ = problem.lines()
+        assert line[caret.index("^") :].startswith("b: 1")
+        assert len(line) < 200

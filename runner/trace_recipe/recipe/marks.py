@@ -10,6 +10,7 @@ import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -52,6 +53,7 @@ class Source:
     file: str
     text: str
     line_starts: tuple[int, ...]
+    _lines: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, file: str, text: str) -> Source:
@@ -64,9 +66,12 @@ class Source:
         index = max(0, min(index, len(self.text)))
         line = bisect_right(self.line_starts, index) - 1
         start = self.line_starts[line]
-        end = self.text.find("\n", start)
-        source_line = self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
-        return Place(self.file, line + 1, index - start + 1, source_line.replace("\t", " "))
+        shown = self._lines.get(line)
+        if shown is None:  # once: many problems of one long line share its text
+            end = self.text.find("\n", start)
+            source_line = self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
+            shown = self._lines[line] = source_line.replace("\t", " ")
+        return Place(self.file, line + 1, index - start + 1, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,14 +573,18 @@ def _kind_of(value: object) -> str:
             return "text"
 
 
-def _source_indexes(text: str, start: int, end: int, style: str | None, value: str) -> list[int]:
-    """Return for each character of a scalar its index in the text, or [] when it is unclear."""
+@lru_cache(maxsize=8)  # a long text may have a problem at every other character
+def _source_indexes(
+    text: str, start: int, end: int, style: str | None, value: str
+) -> tuple[int, ...]:
+    """Return for each character of a scalar its index in the text, or () when it is unclear."""
     if style in ("|", ">"):
         found = _block_indexes(text, start, end, value)
     else:
         found = _flow_indexes(text, start, end, style)
-    chars, indexes = [char for char, _ in found], [index for _, index in found]
-    return indexes if "".join(chars) == value else []
+    if "".join(char for char, _ in found) != value:
+        return ()
+    return tuple(index for _, index in found)
 
 
 def _flow_indexes(text: str, start: int, end: int, style: str | None) -> list[tuple[str, int]]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from trace_recipe.errors import Place, Problem
+from trace_recipe.errors import Place, Problem, RecipeError
 from trace_recipe.recipe.kinds import PARAM_NAME
-from trace_recipe.recipe.marks import Located, Path, Span
+from trace_recipe.recipe.marks import MAX_BYTES, Located, Path, Span
 from trace_recipe.recipe.model import PARAM_KINDS, Param
 from trace_recipe.recipe.quantities import RefusedValue
 
@@ -159,6 +159,7 @@ class _Placer:
         self.problems: list[Problem] = []
         self.references: dict[Path, str] = {}
         self.unresolved: set[Path] = set()
+        self._put_chars = 0
 
     def put_in(self, node: Located, path: Path) -> Located:
         """Return the same tree with every reference replaced."""
@@ -184,8 +185,10 @@ class _Placer:
         pieces: list[str] = []
         spans: list[Span] = []
         length = end = 0
+        quote = ""
         for match in _REFERENCE.finditer(text):
             literal = text[end : match.start()]
+            quote = _open_quote(literal, quote)
             spans.append(Span(length, end, is_literal=True))
             length += len(literal)
             if match[0] == "$${":
@@ -194,15 +197,21 @@ class _Placer:
                 value = self._value(match, node, path)
                 put = match[0] if value is None else as_text(value)
                 is_literal, raw_start = False, match.start()
-                quote = _open_quote("".join(pieces) + literal) if _FILTERED & {*path} else ""
-                if quote and value is not None and quote in put:
+                is_filter = not _FILTERED.isdisjoint(path)
+                if is_filter and quote and value is not None and quote in put:
                     place = node.place(match.start())
                     self.problems.append(_closes(quote, match[1], put, place, path))
                     self.unresolved.add(path)
             spans.append(Span(length, raw_start, is_literal=is_literal))
             pieces += [literal, put]
+            quote = _open_quote(put, quote)
             length += len(put)
+            self._put_chars += len(put)
             end = match.end()
+            if match[1] is None and match[0] == "${":
+                break  # what is never closed goes up to the end
+            if self._put_chars > MAX_BYTES:
+                raise RecipeError(_too_much(node, path))
         spans.append(Span(length, end, is_literal=True))
         return replace(node, value="".join(pieces) + text[end:], spans=tuple(spans))
 
@@ -232,15 +241,24 @@ class _Placer:
         return Problem(f"there is no parameter {name!r}", why, fix, key, place)
 
 
-def _open_quote(text: str) -> str:
-    """Return the quote that is open at the end of a part of a filter, "" outside of quotes."""
-    quote = ""
+def _open_quote(text: str, quote: str) -> str:
+    """Return the quote that is open behind a part of a filter, when `quote` was before it."""
     for char in text:
         if not quote and char in "\"'":
             quote = char
         elif char == quote:
             quote = ""
     return quote
+
+
+def _too_much(node: Located, path: Path) -> Problem:
+    return Problem(
+        f"parameters put more than {MAX_BYTES} characters into the recipe",
+        "a recipe is no larger than that",
+        "use the parameter less often, or give it a shorter value",
+        key_text(path),
+        node.place(),
+    )
 
 
 def _closes(quote: str, name: str, text: str, place: Place, path: Path) -> Problem:
