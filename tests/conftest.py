@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def untouched():
     before = snapshot()
     yield before
     assert differences(before, snapshot()) == {}
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has just ended
+        return None
 
 
 class Cli:
@@ -126,25 +134,36 @@ class Cli:
 
     def guardians(self) -> list[int]:
         """Return the pids of the guardians that this test's runs have."""
+        return [pid for pid, comm in self._processes() if comm == "trace-guardian"]
+
+    def _orphans(self) -> list[int]:
+        """Return the guardians without a runner, just forked ones with another name included."""
+        living = {one.pid for one in self.started if one.poll() is None}
+        return [
+            pid
+            for pid, _ in self._processes()
+            if pid not in living and _parent(pid) not in {*living, None}
+        ]
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
         mark = f"{MARK}={self.directory}\0".encode()
-        found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                is_ours = mark in (process / "environ").read_bytes()
-                if is_ours and (process / "comm").read_text() == "trace-guardian\n":
-                    found.append(int(process.name))
+                is_marked = mark in (process / "environ").read_bytes()
+                if is_marked and b"trace_recipe" in (process / "cmdline").read_bytes():
+                    yield int(process.name), (process / "comm").read_text().strip()
             except OSError:  # it has just ended
                 continue
-        return found
 
     def kill(self, running: subprocess.Popen[str], *, with_guardian: bool = False) -> None:
         """Kill a run; a guardian that is spared gets the time to put the kernel back."""
-        for pid in self.guardians() if with_guardian else ():
+        its_own = [pid for pid in self.guardians() if _parent(pid) == running.pid]
+        for pid in its_own if with_guardian else ():
             os.kill(pid, signal.SIGKILL)
         running.kill()
         running.communicate()
         ends_at = time.monotonic() + 30
-        while self.guardians():
+        while self._orphans():
             assert time.monotonic() < ends_at, "the guardian does not end"
             time.sleep(0.01)
 

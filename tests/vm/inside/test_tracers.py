@@ -164,7 +164,7 @@ def test_the_top_level_is_put_back_exactly(cli, recipe, unchanged):
         "scope: {cpus: [0], exclude_pids: [1]}\nduration: 100ms\noutputs: [{text: o.txt}]\n"
     )
 
-    done = cli("run", str(path))
+    done = cli("run", "--allow-shared", str(path))
 
     assert done.returncode == 0, done.stderr
     assert "the top level is used" in cli("plan", str(path)).stdout
