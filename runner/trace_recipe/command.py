@@ -60,6 +60,8 @@ class HeldCommand:
         self.pid = os.fork()
         if self.pid == 0:
             self._become(run, invoker, environment)
+        self.end_fd = _pidfd(self.pid)
+        """Readable once it has ended; None when the kernel has no pidfd_open(2)."""
         os.close(self._gate_read)
         os.close(self._error_write)
 
@@ -138,6 +140,9 @@ class HeldCommand:
     def _ended(self, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         self.exit_status = code if code >= 0 else 128 - code
+        if self.end_fd is not None:
+            os.close(self.end_fd)
+            self.end_fd = None
 
     def _become(self, run: Run, invoker: Invoker, environment: Mapping[str, str]) -> None:
         """Run in the child only; never returns."""
@@ -175,3 +180,10 @@ class HeldCommand:
             os.write(self._error_write, f"{what}:{error.errno}".encode())
         finally:
             os._exit(_NOT_STARTED)
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # Linux before 5.3, or a sandbox: who waits looks from time to time
+        return None

@@ -394,7 +394,7 @@ class Conductor:
             left_s = min([tick_s, *((limit - elapsed_ns) / 1e9 for limit in limits)])
             if left_s <= 0:
                 self.exit_reason = "duration"
-            elif self.interrupts.wait(left_s):
+            elif self.interrupts.wait(left_s, until_readable=command.end_fd if command else None):
                 self.exit_reason = f"interrupted by {self.interrupts.names[0]}"
             elif recorder.failed.is_set():
                 self.exit_reason = "the recording could not be written"

@@ -53,11 +53,16 @@ class Interrupts:
         with contextlib.suppress(BlockingIOError):  # full: whoever waits has been woken long since
             os.write(self._wake_write, b"x")
 
-    def wait(self, timeout_s: float) -> bool:
-        """Sleep until the first signal or the timeout; return whether there was one."""
+    def wait(self, timeout_s: float, *, until_readable: int | None = None) -> bool:
+        """Sleep until the first signal or the timeout; return whether there was one.
+
+        A descriptor that becomes readable ends the sleep, too.
+        """
         if not self.is_set:
             poller = select.poll()
             poller.register(self._wake_read, select.POLLIN)
+            if until_readable is not None:
+                poller.register(until_readable, select.POLLIN)
             poller.poll(max(timeout_s, 0) * 1000)
         return self.is_set
 

@@ -1,5 +1,6 @@
 """The command of a recipe: held, released, and ended with all that it has started."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from trace_recipe import command as command_module
 from trace_recipe.command import MARK, HeldCommand
+from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.processes import Process, family, process, running
 from trace_recipe.recipe.model import Run
@@ -146,6 +148,30 @@ def test_the_command_stays_where_a_terminal_finds_it(hold, tmp_path):
 
     assert os.getpgid(command.pid) == os.getpgrp()
     assert os.getsid(command.pid) == os.getsid(0)
+
+
+def test_its_end_wakes_whoever_waits_for_signals(hold):
+    command = hold("exit 3")
+    with Interrupts() as interrupts:
+        assert not interrupts.wait(0, until_readable=command.end_fd)
+        command.release()
+
+        interrupts.wait(1000, until_readable=command.end_fd)
+
+        assert command.poll() == 3
+    assert command.end_fd is None
+
+
+def test_a_kernel_without_pidfd_open_is_looked_at_from_time_to_time(hold, monkeypatch):
+    def refuse(pid):
+        raise OSError(errno.ENOSYS, "not there")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    command = hold("exit 3")
+    command.release()
+
+    assert command.end_fd is None
+    assert command.wait() == 3
 
 
 def test_its_standard_output_goes_where_it_is_told(hold, tmp_path):
