@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trace_recipe.journal import Journal, JournalState
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["put_back", "restore", "settle"]
+__all__ = ["foreign_changes", "put_back", "restore", "settle"]
 
 _REMOVE_TRIES = 40
 _REMOVE_WAIT_S = 0.05
@@ -31,6 +31,23 @@ def restore(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt:
     Raises RestoreError when something of ours stays; the journal then stays too.
     """
     return settle(put_back(state, tracefs, journal), state, journal)
+
+
+def foreign_changes(state: JournalState, tracefs: Tracefs) -> list[str]:
+    """Return the files that read otherwise than a living run has left them, for `status`."""
+    found = []
+    for file, applied in state.applied.items():
+        rules = control_file(path_in_instance(file))
+        if rules.name == "tracing_on" or _grows(state, file):  # a trigger, or the kernel itself
+            continue
+        try:
+            now = tracefs.read(file)
+        except TracefsError:
+            found.append(file)
+            continue
+        if not rules.same(now, applied):
+            found.append(file)
+    return found
 
 
 def settle(receipt: Receipt, state: JournalState, journal: Journal) -> Receipt:

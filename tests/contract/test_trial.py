@@ -75,6 +75,22 @@ def test_extend_and_confirm_move_the_end_and_restore_ends_it(cli, recipe):
     assert _gone(instance)
 
 
+def test_status_names_what_somebody_else_has_changed_and_restore_leaves_nothing(cli, recipe):
+    run_id, instance = _try(cli, recipe)
+    assert "changed by somebody else" not in cli("status").stdout
+
+    with open(instance / "trace_clock", "r+") as file:
+        file.write("boot")
+    with open(instance / "events/sched/sched_switch/filter", "r+") as file:
+        file.write("prev_prio < 9")
+
+    lines = cli("status").stdout.splitlines()
+    assert [line.rpartition(instance.name)[2] for line in lines if "somebody else" in line] == [
+        "/events/sched/sched_switch/filter"
+    ]
+    assert cli("restore", run_id).returncode == 0
+
+
 def test_restore_ends_a_trial_at_once(cli, recipe):
     run_id, instance = _try(cli, recipe)
 

@@ -24,6 +24,8 @@ from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, boot_time_ns, journals
 from trace_recipe.receipt import Outcome
+from trace_recipe.restorer import foreign_changes
+from trace_recipe.tracefs import Tracefs
 
 __all__ = ["register"]
 
@@ -55,6 +57,8 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
         )
         if state.is_tried and state.is_live:
             print(f"  {_until(state)}")
+        for file in _drift(state):
+            print(f"  changed by somebody else: {file}")
         if state.pinned:
             print(f"  pinned: {state.pinned}")
         if not state.is_live:
@@ -180,6 +184,12 @@ def _owner(state: JournalState) -> str:
         return str(state.leftovers.uid)
 
 
+def _drift(state: JournalState) -> list[str]:
+    if not state.is_live or not Path(state.mount).exists():
+        return []
+    return foreign_changes(state, Tracefs(state.mount))
+
+
 def _until(state: JournalState) -> str:
     if state.until_ns is None:
         return f"stays until: trace-recipe restore {state.run_id}"
@@ -204,6 +214,7 @@ def _as_json(state: JournalState) -> dict[str, object]:
         "touched": sorted(state.intended),
         "owner": _owner(state),
         "pinned": state.pinned,
+        "changed_by_others": _drift(state),
         "tried": state.is_tried,
         "reverts_in_ns": state.until_ns and max(0, state.until_ns - boot_time_ns()),
     }
