@@ -138,18 +138,18 @@ class Journal:
             "started_at": time.time(),
             **asdict(intent),
         }
+        # Without a name until it is locked, whole and synced: a run that is killed before that
+        # leaves no file, and nobody finds one that says nothing.
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(path, flags, 0o600)
+            fd = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise KernelLacksError(_unwritable(path, error)) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # `status` may hold it for a moment
+            fcntl.flock(fd, fcntl.LOCK_EX)
             _append(fd, header)
             os.fsync(fd)
-            _sync_directory(directory)
+            _name(fd, path)
         except OSError as error:
-            path.unlink(missing_ok=True)
             os.close(fd)
             raise KernelLacksError(_unwritable(path, error)) from error
         return cls(path, fd)
@@ -242,8 +242,9 @@ class Journal:
         self.close()
 
     def discard(self) -> None:
-        """Remove the journal: everything is back."""
-        self.path.unlink(missing_ok=True)
+        """Remove the journal: everything is back, as `recover` finds where it cannot be removed."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
         self.close()
 
     def close(self) -> None:
@@ -448,12 +449,18 @@ def _append(fd: int, entry: Mapping[str, Any]) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _name(fd: int, path: Path) -> None:
+    """Give a file without a name one that nobody has, and sync that too."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        os.link(f"/proc/self/fd/{fd}", path.name, dst_dir_fd=directory)
+        try:
+            os.fsync(directory)
+        except OSError:
+            os.unlink(path.name, dir_fd=directory)
+            raise
     finally:
-        os.close(fd)
+        os.close(directory)
 
 
 def _is_locked(fd: int) -> bool:

@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -5,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.crash_points import refuse_at, stop_at
 from trace_recipe.errors import InstanceBusyError, KernelLacksError
 from trace_recipe.journal import Intent, Journal, journals, new_run_id, read_journal
 
@@ -34,6 +37,25 @@ def test_the_pre_image_is_on_disk_before_begin_returns(tmp_path):
     assert state.is_this_boot
     assert state.pid == os.getpid()
     journal.discard()
+
+
+@pytest.mark.parametrize("when", ["before", "after", "torn", "refused"])
+def test_a_journal_that_is_not_whole_has_no_name(tmp_path, when):
+    stops = []
+    for number in itertools.count(1):
+        directory = tmp_path / str(number)
+
+        def begin(directory=directory):
+            with contextlib.suppress(KernelLacksError):
+                _begin(directory)
+
+        stop = stop_at(number, when, begin) if when != "refused" else refuse_at(number, begin)
+        if stop is None:
+            break
+        stops.append(stop.call.split()[0])
+        found = [read_journal(path) for path in directory.glob("*")]
+        assert None not in found
+    assert stops == ["mkdir", "append", "link"]
 
 
 def test_what_was_intended_and_applied_is_read_back(tmp_path):
