@@ -393,8 +393,9 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     _Pids("set_ftrace_pid", "instance", 40),
     _Pids("set_ftrace_notrace_pid", "instance", 40),
     ControlFile("buffer_subbuf_size_kb", "instance", 50, clears_buffer=True),
-    _BufferSize("buffer_size_kb", "instance", 51),
-    _BufferSize("per_cpu/*/buffer_size_kb", "instance", 52),
+    # One by one first: the size of all reads X where they differ, and takes no X.
+    _BufferSize("per_cpu/*/buffer_size_kb", "instance", 51),
+    _BufferSize("buffer_size_kb", "instance", 52),
     ControlFile("buffer_percent", "instance", 53),
     _OneOf("trace_clock", "instance", 54, clears_buffer=True),
     ControlFile("tracing_cpumask", "instance", 55),

@@ -214,9 +214,12 @@ class _Planner:
         buffer = self.recipe.buffer
         if buffer.subbuf is not None:
             size_kb = max(_MIN_SUBBUF_KB, -(-buffer.subbuf // 1024))
-            self.set("buffer_subbuf_size_kb", str(size_kb), path=("buffer", "subbuf"))
+            path = ("buffer", "subbuf")
+            self.set("buffer_subbuf_size_kb", str(size_kb), path=path, also=self._sizes())
         if buffer.size is not None:
-            self.set("buffer_size_kb", str(-(-buffer.size // 1024)), path=("buffer", "size"))
+            size_kb = -(-buffer.size // 1024)
+            path = ("buffer", "size")
+            self.set("buffer_size_kb", str(size_kb), path=path, also=self._sizes())
         elif self.is_new:
             size = default_buffer_bytes(len(self.resolved.kernel.possible_cpus))
             self.set("buffer_size_kb", str(size // 1024), path=())
@@ -229,6 +232,14 @@ class _Planner:
                 str(watermark),
                 path=("buffer", "watermark") if buffer.watermark is not None else (),
             )
+
+    def _sizes(self) -> tuple[str, ...]:
+        """Return what a write to the size of the ring buffer or of its sub-buffers changes too."""
+        if self.is_new:
+            return ()
+        cpus = self.resolved.kernel.possible_cpus
+        names = ("buffer_size_kb", *(f"per_cpu/cpu{cpu}/buffer_size_kb" for cpu in cpus))
+        return tuple(f"{self.prefix}{name}" for name in names)
 
     def _options(self) -> None:
         recipe = self.recipe

@@ -15,6 +15,7 @@ from trace_recipe.errors import ApplyError, KernelLacksError, State
 from trace_recipe.executor import apply
 from trace_recipe.journal import Journal, journals, read_journal
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
+from trace_recipe.receipt import Outcome
 from trace_recipe.restorer import restore
 from trace_recipe.tracefs import Tracefs
 
@@ -98,6 +99,34 @@ def test_a_side_file_that_somebody_changed_before_our_write_stays_theirs(
 
     assert (instance / "buffer_percent").read_text() == "77\n"
     assert (instance / "tracing_on").read_text() == "1\n"
+
+
+def test_sizes_that_differ_by_cpu_come_back_after_one_for_all(untouched, instance, tmp_path):
+    one, other = (instance / f"per_cpu/cpu{cpu}/buffer_size_kb" for cpu in range(2))
+    _write(one, "55")
+    before = snapshot()
+    also = [f"instances/{instance.name}/per_cpu/cpu{cpu}/buffer_size_kb" for cpu in range(2)]
+    step = _set(instance.name, "buffer_size_kb", "300", also=tuple(also))
+    session = _apply(_plan(instance.name, step), tmp_path)
+    assert one.read_text() == other.read_text() != "55\n"
+
+    receipt = session.restore()
+
+    assert {line.outcome for line in receipt.lines} == {Outcome.RESTORED}
+    assert differences(before, snapshot()) == {}
+
+
+def test_a_file_that_came_back_with_others_is_nobody_elses(untouched, instance, tmp_path):
+    also = [f"instances/{instance.name}/per_cpu/cpu{cpu}/buffer_size_kb" for cpu in range(2)]
+    step = _set(instance.name, "buffer_size_kb", "300", also=tuple(also))
+    session = _apply(_plan(instance.name, step), tmp_path)
+    session.journal.restoring(also[0])  # a first restore was killed behind this write
+    _write(instance / "per_cpu/cpu0/buffer_size_kb", "1408")
+    assert (instance / "buffer_size_kb").read_text() == "X\n"
+
+    receipt = session.restore()
+
+    assert {line.outcome for line in receipt.lines} == {Outcome.RESTORED}
 
 
 NAMED = """
