@@ -11,8 +11,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.crash_points import boundary
 from trace_recipe.errors import TracefsError
 from trace_recipe.tracefs import Tracefs
 
@@ -88,14 +90,23 @@ class FakeTracefs(Tracefs):
         return FakeTracefs(self._resolve(f"instances/{name}"), is_new=False) if name else self
 
     def make_instance(self, name: str) -> None:
-        super().make_instance(name)
-        self._fill(self.root / "instances" / name, is_top=False)
+        path = self._resolve(f"instances/{name}")
+
+        def make() -> None:
+            path.mkdir()
+            self._fill(path, is_top=False)
+
+        try:
+            boundary(f"mkdir {path}", make)
+        except OSError as error:
+            raise TracefsError(f"instances/{name}", "make", error.errno or 0) from error
 
     def remove_instance(self, name: str) -> None:
         path = self._resolve(f"instances/{name}")
-        if not path.is_dir():
-            raise TracefsError(f"instances/{name}", "remove", errno.ENOENT)
-        shutil.rmtree(path)  # rmdir of a full directory succeeds there
+        try:  # rmdir of a full directory succeeds there
+            boundary(f"rmdir {path}", lambda: shutil.rmtree(path))
+        except OSError as error:
+            raise TracefsError(f"instances/{name}", "remove", error.errno or 0) from error
 
     def write(self, path: str, text: str, *, truncate: bool = False) -> None:
         inside = re.fullmatch(r"instances/([^/]+)/(.+)", path)
@@ -108,16 +119,24 @@ class FakeTracefs(Tracefs):
                 raise OSError(errno.EACCES, "O_CREAT is not for tracefs")
             rule = next(rule for rule in RULES if rule.matches(path))
             if truncate and rule.truncated is not None:
-                file.write_text(rule.truncated(file.read_text()))
+                emptied = rule.truncated(file.read_text())
+                boundary(f"open {file}", partial(self._show, file, emptied))
             for one in _writes(path, text):
-                file.write_text(rule.show(self, path, file.read_text(), one))
-        except _RefusedError as error:
-            file.write_text(error.reading)
-            raise TracefsError(path, "write", error.errno or 0, value=text) from error
+                boundary(f"write {file} {one!r}", partial(self._take, rule, path, one))
         except OSError as error:
             raise TracefsError(path, "write", error.errno or 0, value=text) from error
-        finally:
-            self._derive()
+
+    def _take(self, rule: Rule, path: str, text: str) -> None:
+        file = self.root / path
+        try:
+            self._show(file, rule.show(self, path, file.read_text(), text))
+        except _RefusedError as error:
+            self._show(file, error.reading)
+            raise
+
+    def _show(self, file: Path, text: str) -> None:
+        file.write_text(text)
+        self._derive()
 
     def _derive(self) -> None:
         """Bring up to date what follows from other files: sizes that differ, soft-enabled events."""
@@ -430,8 +449,11 @@ RULES: tuple[Rule, ...] = (
     Rule("options/overwrite", "1\n", _OPTION, (Example("0\n", ("0\n",)), Example("1\n", ("1\n",))),
          refused=(*_BAD_NUMBERS, Refused("2\n")), pattern="options/*"),
     Rule("options/stacktrace", "0\n", _OPTION, (Example("1\n", ("1\n",)),), pattern="options/*"),
-    Rule("options/func_stack_trace", "0\n", _OPTION, (), pattern="options/*"),
-    Rule("trace_options", "overwrite\nnostacktrace\nrecord-cmd\nnorecord-tgid\n", _trace_options,
+    *(Rule(f"options/{name}", "0\n", _OPTION, (), pattern="options/*")
+      for name in ("sym-offset", "event-fork", "function-fork", "func_stack_trace")),
+    *(Rule(f"options/{name}", "1\n", _OPTION, (), pattern="options/*", top_only=True)
+      for name in ("funcgraph-proc", "funcgraph-irqs", "record-cmd", "printk-msg-only")),
+    Rule("trace_options", "overwrite\nnostacktrace\nrecord-cmd\nnoprintk-msg-only\n", _trace_options,
          (), refused=(Refused("nope\n"),)),
     Rule("tracing_max_latency", "0\n", _number_between(0, 2**63),
          (Example("5\n", ("5\n",)), Example("7\n", ("007\n",))), refused=_BAD_NUMBERS),

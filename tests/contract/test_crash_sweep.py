@@ -1,223 +1,143 @@
-"""Stop before and after every access of a plan, restore from the journal, compare the whole tree.
+"""A run that is killed at any of its calls is undone from its journal: tests/crash_sweep.py.
 
-Swept twice: for an instance that the plan makes (removing it hides nothing shared), and for one
-that was there before with values that somebody else had set.
+Here every point on the fake, and on the running kernel instances of our own. The top level of real
+kernels is swept in the machines of tests/vm, every point by `python -m tests.crash_sweep`.
 """
 
-import os
-from functools import partial
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.crash_points import stop_at
+from tests.crash_sweep import (
+    CASES,
+    HOMES,
+    MESSY_INSTANCE,
+    Tree,
+    apply_here,
+    recover_here,
+    resolve_case,
+    sweep,
+)
+from tests.fake_tracefs import CPUS, EVENTS, FUNCTIONS, FakeTracefs
+from tests.messy_tracefs import make_messy
 from tests.tracefs_tree import differences, snapshot
-from trace_recipe.executor import apply
-from trace_recipe.journal import Journal, journals
-from trace_recipe.plan import COMMAND, RUNNER, MakeInstance, Plan, Scope, SetFile
-from trace_recipe.restorer import restore
+from trace_recipe.errors import KernelLacksError
+from trace_recipe.journal import journals
+from trace_recipe.kernel import kernel_from_json
+from trace_recipe.prober import probe_kernel
+from trace_recipe.receipt import Outcome
 from trace_recipe.tracefs import Tracefs
 
-pytestmark = pytest.mark.tracefs
-
-MOUNT = Path("/sys/kernel/tracing")
-
-
-class Crash(BaseException):
-    """What SIGKILL looks like from inside: nothing is cleaned up."""
+RICH = Path(__file__).parents[1] / "golden/kernels/rich-6.12.json"
+HERE = Tracefs()
 
 
-class CrashingTracefs(Tracefs):
-    """Stops at the n-th system call that changes something, before it or right after it."""
-
-    budget = -1
-    is_after = False
-
-    def _at(self, action):
-        cls = CrashingTracefs
-        cls.budget -= 1
-        if cls.budget == 0 and not cls.is_after:
-            raise Crash
-        result = action()
-        if cls.budget == 0:
-            raise Crash
-        return result
-
-    def instance(self, name):
-        return CrashingTracefs(super().instance(name).root)
-
-    def _write_fd(self, fd, path, data):
-        while data:
-            taken = self._at(partial(os.write, fd, data))
-            data = data[taken:]
-
-    def make_instance(self, name):
-        self._at(lambda: super(CrashingTracefs, self).make_instance(name))
-
-    def remove_instance(self, name):
-        self._at(lambda: super(CrashingTracefs, self).remove_instance(name))
+def fake_kernel(tree):
+    """Return the rich kernel with what the fake has: its events, functions, CPUs and files."""
+    kernel = kernel_from_json(json.loads(RICH.read_text()), origin=str(RICH))
+    waking = kernel.format_texts["sched:sched_waking"]
+    names = [event.replace("/", ":") for event in EVENTS]
+    return replace(
+        kernel,
+        possible_cpus=tuple(range(CPUS)),
+        online_cpus=tuple(range(CPUS)),
+        functions=FUNCTIONS,
+        control_files=frozenset(tree.list()),
+        format_texts={name: waking.replace("sched_waking", name[6:]) for name in names},
+    )
 
 
-def _plan(instance: str, *, is_new: bool) -> Plan:
-    prefix = f"instances/{instance}/"
-    sched = "events/sched/sched_switch"
-
-    def put(name, after, *, text=None, truncate=False, also=(), starts=False):
-        return SetFile(
-            prefix + name, name, None, after, text or after, Scope.PRIVATE, None, "",
-            truncate, tuple(prefix + one for one in also), starts,
-        )  # fmt: skip
-
-    steps = [
-        put("tracing_on", "0"),
-        put("buffer_size_kb", "200"),
-        put("buffer_percent", "10"),
-        put("trace_clock", "mono"),
-        put("options/overwrite", "0"),
-        put("options/sym-offset", "1"),
-        put("tracing_cpumask", "1"),
-        put("set_event_pid", "1 2 3", text="1\n2\n3\n", truncate=True),
-        put("set_event_notrace_pid", RUNNER, text=f"{RUNNER}\n", truncate=True),
-        put(f"{sched}/filter", "prev_prio < 7"),
-        put("events/sched/sched_waking/trigger", "stacktrace:count=3", text="stacktrace:3",
-            also=("events/sched/sched_waking/enable",)),
-        put("events/sched/sched_waking/trigger", "enable_event:sched:sched_wakeup:count=1",
-            text="enable_event:sched:sched_wakeup:1",
-            also=("events/sched/sched_waking/enable", "events/sched/sched_wakeup/enable")),
-        put(f"{sched}/enable", "1"),
-        put("tracing_on", "1", starts=True),
-    ]  # fmt: skip
-    if is_new:
-        steps.insert(0, MakeInstance(instance, None))
-    return Plan("sweep", "sweep.yaml", "private" if is_new else "named", instance, tuple(steps))
+def read_all(root):
+    return {
+        str(path.relative_to(root)): path.read_text() if path.is_file() else "directory"
+        for path in root.rglob("*")
+    }
 
 
-def _write(path: Path, text: str, flags: int = 0) -> None:
-    fd = os.open(path, os.O_WRONLY | flags)
-    os.write(fd, text.encode())
-    os.close(fd)
+def swept(tree, case, home, **options):
+    """Sweep, or skip with what the kernel lacks."""
+    try:
+        resolved = resolve_case(case, home, tree.kernel)
+    except KernelLacksError as error:
+        pytest.skip(error.problems[0].what)
+    return sweep(tree, resolved, **options)
+
+
+def seed(case, home):
+    return [*CASES].index(case) * len(HOMES) + [*HOMES].index(home)
 
 
 @pytest.fixture
-def messy_instance():
-    """An instance as somebody else might have left it."""
-    name = f"messy-{os.getpid()}"
-    path = MOUNT / "instances" / name
-    path.mkdir()
-    sched = path / "events/sched"
-    _write(sched / "sched_switch/filter", 'prev_prio > 10 && next_comm != "bash"')
-    _write(sched / "sched_switch/enable", "1")
-    _write(sched / "sched_waking/trigger", "traceoff:5 if prio == 3")
-    _write(sched / "sched_waking/trigger", "disable_event:sched:sched_stat_runtime:9")
-    _write(sched / "sched_wakeup/enable", "1")
-    _write(path / "trace_clock", "boot")
-    _write(path / "options/overwrite", "1")
-    _write(path / "options/stacktrace", "1")
-    _write(path / "buffer_size_kb", "100")
-    _write(path / "buffer_percent", "73")
-    _write(path / "set_event_pid", "11 12")
-    _write(path / "set_event_notrace_pid", "13")
-    _write(path / "tracing_cpumask", "2")
-    yield name
-    path.rmdir()
+def fake(tmp_path):
+    tracefs = FakeTracefs(tmp_path / "tracing")
+    return Tree(tracefs, fake_kernel(tracefs), lambda: read_all(tracefs.root))
 
 
-def _crash_at(plan: Plan, point: int, *, is_after: bool, state: Path) -> bool:
-    """Run the plan until the point; return whether it was reached."""
-    CrashingTracefs.budget = point
-    CrashingTracefs.is_after = is_after
-    bindings = {RUNNER: (os.getpid(),), COMMAND: ()}
-    tracefs = CrashingTracefs(MOUNT)
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("case", CASES)
+def test_on_the_fake_a_stop_at_any_call_is_undone(fake, case, home, record_property):
+    if home == "messy instance":
+        fake.tracefs.make_instance(MESSY_INSTANCE)
+        assert make_messy(fake.tracefs.instance(MESSY_INSTANCE), is_simulated=True) > 20
+    elif home.endswith("messy top level"):
+        assert make_messy(fake.tracefs, is_simulated=True) > 20
+
+    found = swept(fake, case, home, points=6, seed=seed(case, home))
+
+    record_property("crash sweep", f"fake, {home}: {case}: {found}")
+    assert found.points > 20
+
+
+@pytest.fixture
+def here():
+    """The running kernel, with an instance as somebody else might have left it."""
+    HERE.make_instance(MESSY_INSTANCE)
     try:
-        session = apply(plan, tracefs, run_id=f"r{point}", state_directory=state, bindings=bindings)
-        session.start()
-        session.restore()
-    except Crash:
-        return True
-    return False
+        make_messy(HERE.instance(MESSY_INSTANCE))
+        yield Tree(HERE, probe_kernel(HERE, with_functions=True), snapshot)
+    finally:
+        HERE.remove_instance(MESSY_INSTANCE)
 
 
-def _recover(state_directory: Path) -> None:
-    import gc
+@pytest.mark.tracefs
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["private", "messy instance"])
+@pytest.mark.parametrize("case", CASES)
+def test_on_this_kernel_a_stop_at_a_call_is_undone(untouched, here, case, home, record_property):
+    found = swept(here, case, home, points=12, seed=seed(case, home))
 
-    gc.collect()  # a killed process drops its lock; here the journal object has to go
-    for state in journals(state_directory):
-        restore(state, Tracefs(MOUNT), Journal.adopt(state))
-
-
-def _sweep(plan_of, tmp_path: Path, is_after: bool) -> int:
-    before = snapshot()
-    point = 1
-    while True:
-        state = tmp_path / f"state-{point}"
-        reached = _crash_at(plan_of(point), point, is_after=is_after, state=state)
-        _drop_locks()
-        _recover(state)
-        assert differences(before, snapshot()) == {}, f"at point {point}, after={is_after}"
-        assert not list(state.glob("*.journal"))
-        if not reached:
-            return point - 1
-        point += 1
+    record_property("crash sweep", f"running kernel, {home}: {case}: {found}")
+    assert found.points > 20
 
 
-def _drop_locks() -> None:
-    """Close the journals that the crashed run of this process still holds."""
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            target = os.readlink(link)
-        except OSError:
-            continue
-        if target.endswith(".journal"):
-            os.close(int(link.name))
-
-
-@pytest.mark.parametrize("is_after", [False, True])
-def test_a_crash_at_any_point_of_a_new_instance_is_undone(tmp_path, untouched, is_after):
-    def plan_of(point):
-        return _plan(f"sweep-{os.getpid()}-{point}", is_new=True)
-
-    assert _sweep(plan_of, tmp_path, is_after) >= 17
-
-
-@pytest.mark.parametrize("is_after", [False, True])
-def test_a_crash_at_any_point_in_somebody_elses_instance_is_undone(
-    tmp_path, messy_instance, is_after
-):
-    def plan_of(point):
-        return _plan(messy_instance, is_new=False)
-
-    assert _sweep(plan_of, tmp_path, is_after) >= 25
-
-
-def test_restoring_twice_is_the_same_as_once(tmp_path, messy_instance):
-    before = snapshot()
-    state = tmp_path / "state"
-    assert _crash_at(_plan(messy_instance, is_new=False), 12, is_after=True, state=state)
-    _drop_locks()
-    (first,) = journals(state)
+@pytest.mark.tracefs
+def test_restoring_twice_is_the_same_as_once(untouched, here, tmp_path):
+    resolved = resolve_case("events", "messy instance", here.kernel)
+    before = here.snapshot()
+    assert stop_at(30, "after", lambda: apply_here(here, resolved, tmp_path / "state"))
+    (first,) = journals(tmp_path / "state")
     copy = first.path.read_bytes()
-    _recover(state)
+    recover_here(here, tmp_path / "state")
     first.path.write_bytes(copy)
 
-    _recover(state)
+    recover_here(here, tmp_path / "state")
 
-    assert differences(before, snapshot()) == {}
+    assert differences(before, here.snapshot()) == {}
 
 
-def test_what_somebody_else_changed_meanwhile_is_left_and_reported(tmp_path, messy_instance):
-    tracefs = Tracefs(MOUNT)
-    session = apply(
-        _plan(messy_instance, is_new=False),
-        tracefs,
-        run_id="foreign",
-        state_directory=tmp_path / "state",
-        bindings={RUNNER: (os.getpid(),), COMMAND: ()},
-    )
-    path = MOUNT / "instances" / messy_instance
-    _write(path / "buffer_percent", "99")
+@pytest.mark.tracefs
+def test_what_somebody_else_changed_meanwhile_is_left_and_reported(untouched, here, tmp_path):
+    resolved = resolve_case("events", "messy instance", here.kernel)
+    theirs = here.tracefs.instance(MESSY_INSTANCE)
+    session = apply_here(here, resolved, tmp_path / "state")
+    theirs.write("buffer_percent", "99")
 
     receipt = session.restore()
 
-    (foreign,) = [line for line in receipt.lines if line.outcome == "foreign"]
+    (foreign,) = [line for line in receipt.lines if line.outcome is Outcome.FOREIGN]
     assert foreign.file.endswith("/buffer_percent")
-    assert (path / "buffer_percent").read_text() == "99\n"
-    assert (path / "trace_clock").read_text().split("[")[1].startswith("boot]")
+    assert theirs.read("buffer_percent") == "99\n"
+    assert "[boot]" in theirs.read("trace_clock")
