@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ class ControlFile:
 
     def matches(self, path: str) -> bool:
         """Whether this row describes the path, relative to its instance."""
-        # fnmatch lets `*` cross a slash, hence the part-by-part comparison.
+        # fnmatch lets `*` cross a slash, hence the part-by-part comparison; and it compiles every
+        # pattern, which takes longer than all the rest of a plan.
         parts, patterns = path.split("/"), self.name.split("/")
-        return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+        return len(parts) == len(patterns) and all(
+            part == pattern or ("*" in pattern and fnmatchcase(part, pattern))
+            for part, pattern in zip(parts, patterns, strict=True)
+        )
 
     def value(self, text: str) -> Hashable:
         """Return the normal form of a reading: what two equal states have in common."""
@@ -456,6 +461,7 @@ def switches_tracing(text: str) -> bool:
     return re.search(r"(?:^|[:\s])trace(?:on|off)(?=[:\s]|$)", text) is not None
 
 
+@cache
 def control_file(path: str) -> ControlFile:
     """Return the row for a path relative to its instance; raises KeyError for an unknown file."""
     for row in CONTROL_FILES:
