@@ -35,6 +35,7 @@ _COMM = b"trace-guardian"  # the kernel keeps 15 bytes
 _ADOPT_TRIES = 1000
 _ADOPT_WAIT_S = 0.005
 _BY = "its guardian"
+_ASKED = "ended on request"
 _DISMISSED = b"dismissed"
 _KEPT = b"kept"
 _RETRIES = 150
@@ -170,8 +171,9 @@ def _keep(path: Path) -> None:
     why = _wait(journal, words)
     for _ in range(_RETRIES):
         with contextlib.suppress(RestoreError):
-            ending = finish(journal.state(), journal, by="its guardian", why=why)
-            ending.note(path.parent)
+            ending = finish(journal.state(), journal, by=_BY, why=why)
+            if why != _ASKED:  # who asked sees it happen
+                ending.note(path.parent)
             return
         time.sleep(_RETRY_S)  # somebody holds the instance open
         again = _adopt(path)
@@ -194,4 +196,4 @@ def _wait(journal: Journal, words: set[signal.Signals]) -> str:
             got = signal.sigtimedwait(words, min(left_s, _STEP_S))
             word = signal.Signals(got.si_signo) if got else signal.SIGUSR1
         if word == signal.SIGTERM:
-            return "ended on request"
+            return _ASKED

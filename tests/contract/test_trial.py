@@ -98,6 +98,7 @@ def test_restore_ends_a_trial_at_once(cli, recipe):
 
     assert done.returncode == 0, done.stderr
     assert not instance.exists()
+    assert cli("status").stdout == "no recipe is running, and none left anything behind\n"
 
 
 def test_a_killed_keeper_leaves_a_journal_for_recover(cli, recipe):
