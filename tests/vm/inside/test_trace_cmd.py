@@ -23,7 +23,11 @@ def _report(path) -> list[tuple[str, str, str]]:
     return _events(done.stdout)
 
 
-@pytest.mark.parametrize("options", [[], ["--file-version", "6"], ["--compression", "none"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--file-version", "6"], ["--compression", "none"], ["-C", "tsc2nsec"]],
+    ids=["plain", "v6", "uncompressed", "processor-ticks"],
+)
 def test_a_file_that_trace_cmd_recorded_gives_the_same_events(cli, options):
     record = [
         need_command("trace-cmd"), "record", *options, "-o", "theirs.dat",
@@ -33,6 +37,8 @@ def test_a_file_that_trace_cmd_recorded_gives_the_same_events(cli, options):
     if done.returncode and "--file-version" in done.stderr + done.stdout:
         record = [word for word in record if word not in options]
         subprocess.run(record, cwd=cli.directory, capture_output=True, check=True)
+    if "TSC to nanosecond is not supported" in done.stderr:
+        pytest.skip("this kernel's perf does not tell the length of a tick")
     path = cli.directory / "theirs.dat"
     assert path.exists(), done.stderr
 
