@@ -81,3 +81,13 @@ def test_a_hex_dump_starts_on_a_line_of_its_own():
         f"\n> 00000010: {'2e':<49s}.\n"
     )
     assert hex_dump(b"\1\2\3\4", "", 0, 16, 4, ascii_=False) == "\n04030201\n"
+
+
+def test_bitmaps_of_any_size_and_length_cost_no_more_than_their_bytes():
+    ones = b"\xff" * (1 << 20)
+    assert bitmap_list(ones, 8, "<") == f"0-{(8 << 20) - 1}"
+    assert bitmap_list(b"\5\0\0\0\0\0\0\x80", 8, "<", 1 << 62) == "0,2,63"
+    assert bitmap_list(b"\5\0\0\0\0\0\0\x80", 8, "<", -1) == ""
+    assert bitmap_list(b"\0\0\0\1\0\0\0\2", 4, ">", 40) == "0,33"
+    assert bitmask_text(ones, 8, "<").count("ffffffff") == 1 << 18
+    assert bitmask_text(b"\0\0\0\1\0\0\0\2", 4, ">") == "00000002,00000001"

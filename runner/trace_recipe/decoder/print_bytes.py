@@ -6,6 +6,8 @@ import ipaddress
 import struct
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,30 +46,28 @@ def array_text(raw: bytes, size: int, byte_order: str) -> str:
 
 def bitmask_text(raw: bytes, long_size: int, byte_order: str) -> str:
     """Return the mask in hex, most significant word first, a comma every 32 bits."""
-    words = _words(raw, long_size, byte_order)
-    value = sum(word << (index * long_size * 8) for index, word in enumerate(words))
-    bits = len(words) * long_size * 8
-    groups = [f"{(value >> shift) & 0xFFFFFFFF:08x}" for shift in range(bits - 32, -1, -32)]
+    groups = [
+        f"{word >> shift & 0xFFFFFFFF:08x}"
+        for word in reversed(_words(raw, long_size, byte_order))
+        for shift in range(long_size * 8 - 32, -1, -32)
+    ]
     return ",".join(groups)
 
 
 def bitmap_list(raw: bytes, long_size: int, byte_order: str, bits: int | None = None) -> str:
     """Return the set bits as `0-3,7`."""
-    words = _words(raw, long_size, byte_order)
-    value = sum(word << (index * long_size * 8) for index, word in enumerate(words))
-    if bits is not None:
-        value &= (1 << max(bits, 0)) - 1
-    return ",".join(_ranges(_bits(value)))
+    # The number of bits comes from the record, so it may be anything.
+    words = np.array(_words(raw, long_size, byte_order), f"<u{long_size}")
+    flags = np.unpackbits(words.view(np.uint8), bitorder="little")
+    return ",".join(
+        _ranges(np.flatnonzero(flags if bits is None else flags[: max(bits, 0)]).tolist())
+    )
 
 
 def _words(raw: bytes, long_size: int, byte_order: str) -> list[int]:
     code = byte_order + ("Q" if long_size == 8 else "I")
     whole = len(raw) - len(raw) % long_size
     return [word for (word,) in struct.iter_unpack(code, raw[:whole])]
-
-
-def _bits(value: int) -> list[int]:
-    return [bit for bit in range(value.bit_length()) if value >> bit & 1]
 
 
 def _ranges(bits: Iterable[int]) -> list[str]:
