@@ -5,6 +5,7 @@ Options, clock, buffer, scope, functions, required things, and the control files
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelChecks"]
 
+_MOST_GUESSES = 20
+
 
 class KernelChecks(SyntaxChecks):
     """Collects what a kernel lacks beside the recipe's own mistakes."""
@@ -29,8 +32,18 @@ class KernelChecks(SyntaxChecks):
         super().__init__(loaded)
         self.kernel = kernel
         self.lacks: list[Problem] = []
+        self._guesses = 0
+        self._function_names: dict[str | None, Counter[str]] = {}
         # The events of ftrace have formats, but cannot be switched on.
         self.events = tuple(name for name in kernel.events if not name.startswith("ftrace:"))
+
+    def may_guess(self) -> bool:
+        """Whether to look for the name that was meant: for the first absent ones only.
+
+        Braces can stand for thousands of names, and a kernel has tens of thousands to compare with.
+        """
+        self._guesses += 1
+        return self._guesses <= _MOST_GUESSES
 
     def check_kernel_options(self) -> None:
         """Check that the kernel has the options."""
@@ -123,7 +136,7 @@ class KernelChecks(SyntaxChecks):
             for one in names.expansions:
                 if one.among(self.events):
                     continue
-                problem = absent_event(one, self.events)
+                problem = absent_event(one, self.events, guesses=self.may_guess())
                 if "optional" in problem.fix:  # what is required is not
                     problem = replace(problem, fix="run it on a kernel that has it")
                 self.lack(path, problem, one.offset)
@@ -167,19 +180,28 @@ class KernelChecks(SyntaxChecks):
 
     def count_functions(self, pattern: str, module: str | None) -> int | None:
         """Return how many functions a pattern matches, None when they are unknown."""
-        functions = self.kernel.functions
-        if functions is None:
+        if self.kernel.functions is None:
             return None
-        if module is not None:
-            functions = [line for line in functions if line.endswith(f"[{module}]")]
-        return len(Glob(pattern).among(line.partition(" ")[0] for line in functions))
+        names, glob = self._functions_of(module), Glob(pattern)
+        if glob.is_plain:
+            return names[pattern]
+        return sum(names[name] for name in glob.among(names))
+
+    def _functions_of(self, module: str | None) -> Counter[str]:
+        """Return how often each function is there, of one module or of all."""
+        known = self._function_names.get(module)
+        if known is None:
+            known = self._function_names[module] = Counter(
+                line.partition(" ")[0]
+                for line in self.kernel.functions or ()
+                if module is None or line.endswith(f"[{module}]")
+            )
+        return known
 
     def absent_function(self, pattern: str, module: str | None) -> Problem | None:
         """Return the problem of a pattern that is known to match no function."""
-        functions = self.kernel.functions
-        if functions is None or self.count_functions(pattern, module) != 0:
+        if self.count_functions(pattern, module) != 0:
             return None
-        names = dict.fromkeys(line.partition(" ")[0] for line in functions)
         of_module = f" of module '{module}'" if module else ""
         if not Glob(pattern).is_plain:
             return Problem(
@@ -189,5 +211,9 @@ class KernelChecks(SyntaxChecks):
         return Problem(
             f"no function '{pattern}'{of_module} in this kernel",
             why="it is not built in, was inlined, is not loaded, or may not be traced",
-            fix=did_you_mean(pattern, names, otherwise="'trace-recipe list functions' shows them"),
+            fix=did_you_mean(
+                pattern,
+                self._functions_of(None) if self.may_guess() else (),
+                otherwise="'trace-recipe list functions' shows them",
+            ),
         )

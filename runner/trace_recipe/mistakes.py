@@ -99,8 +99,15 @@ def _system_call(event: str) -> str:
     return f"sys_enter_{event.removeprefix('sys_').removeprefix('enter_')}"
 
 
-def absent_event(one: Expansion, events: Sequence[str]) -> Problem:
-    """Say why an event is not among the kernel's, and which one may have been meant."""
+def absent_event(one: Expansion, events: Sequence[str], *, guesses: bool = True) -> Problem:
+    """Say why an event is not among the kernel's, and which one may have been meant.
+
+    Without `guesses` it is not compared with all others, which takes milliseconds.
+    """
+    if not guesses and one.is_plain:
+        return Problem(f"no event '{one.text}' in this kernel", fix=_OPTIONAL)
+    if not guesses:
+        return Problem(f"'{one.text}' matches no event of this kernel", fix=_OPTIONAL)
     systems = sorted({event.partition(":")[0] for event in events})
     if not one.is_plain:
         why = fix = ""

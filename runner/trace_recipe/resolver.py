@@ -221,10 +221,11 @@ class _Resolver(KernelChecks):
         if misnamed is not None:
             self.mistake(path, misnamed, one.offset)
             return
-        problem = absent_event(one, self.events)
         if parsed.event.optional:
+            problem = absent_event(one, self.events, guesses=False)
             self.skipped.append((one.text, problem.what))
         else:
+            problem = absent_event(one, self.events, guesses=self.may_guess())
             self.lack(path, problem, one.offset)
 
     def _take_out(self, names: list[str], parsed: ParsedEvent) -> None:

@@ -64,6 +64,13 @@ _FUNCTION_TRACERS = frozenset(
 )  # fmt: skip
 _THRESHOLD_TRACERS = (_FUNCTION_TRACERS - {"function"}) | {"hwlat", "osnoise", "timerlat"}
 
+_MOST_NAMES = 5000  # a kernel has about 2500 events
+_TOO_MANY_NAMES = Problem(
+    f"here and before, the events stand for more than {_MOST_NAMES} names",
+    why="each one is looked up in the kernel",
+    fix="use globs such as 'syscalls:sys_enter_*' in place of braces",
+)
+
 
 def check_without_kernel(loaded: LoadedRecipe) -> list[Problem]:
     """Return what is wrong with a recipe on every kernel, in file order."""
@@ -126,6 +133,7 @@ class SyntaxChecks:
     def __init__(self, loaded: LoadedRecipe) -> None:
         self.loaded = loaded
         self.mistakes: list[Problem] = []
+        self._names = 0
 
     def check(self) -> None:
         """Check every text of the recipe that has a language of its own."""
@@ -164,6 +172,12 @@ class SyntaxChecks:
         except EventNameError as error:
             problem = self.explained(event.event, error.problem)
             self.mistake((*path, "event"), problem, error.offset)
+        if names is not None:
+            before_all, self._names = self._names, self._names + len(names.expansions)
+            if self._names > _MOST_NAMES:
+                if before_all <= _MOST_NAMES:
+                    self.mistake((*path, "event"), _TOO_MANY_NAMES, 0)
+                return None
         node, text, shift = self._parse_filter(event.filter, (*path, "filter"))
         triggers = self._parse_triggers(event, path)
         if names is None or len(self.mistakes) > before:

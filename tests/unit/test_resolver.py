@@ -538,3 +538,36 @@ events:
     _, problem = only_problem(body)
 
     assert at_caret(problem).startswith("prev_pio")
+
+
+# large recipes
+
+
+def test_names_are_guessed_for_the_first_of_very_many_mistakes():
+    entries = ", ".join(f"'sched:sched_swich{number}'" for number in range(100))
+    problems = failed(f"events: [{entries}]\n").problems
+
+    assert len(problems) == 100
+    guessed = ["did you mean 'sched:sched_switch'" in problem.fix for problem in problems]
+    assert guessed == [number < 20 for number in range(100)]
+    assert all(problem.fix and "in this kernel" in problem.what for problem in problems)
+
+
+def test_braces_that_stand_for_more_names_than_a_kernel_has_are_refused_once():
+    braces = "'a:" + "{a,b,c,d,e,f,g,h,i,j}" * 3 + "'"
+    [problem] = check_without_kernel(recipe(f"events: [{', '.join([braces] * 8)}]\n"))
+
+    assert problem.what == "here and before, the events stand for more than 5000 names"
+    assert problem.key == "events[5]"
+
+
+def test_functions_are_counted_by_name_by_glob_and_by_module():
+    lines = ["vfs_read", "vfs_write", "btrfs_read [btrfs]", "init [a]", "init [b]"]
+    kernel = replace(RICH, functions=lines)
+
+    def counts(functions):
+        body = f"tracer: function\nfunctions: {functions}\n"
+        return dict(resolved(body, kernel).function_match_counts)
+
+    assert counts("{only: [vfs_read, 'vfs_*', init]}") == {"vfs_read": 1, "vfs_*": 2, "init": 2}
+    assert counts("{only: ['*_read'], module: btrfs}") == {"*_read:mod:btrfs": 1}
