@@ -434,7 +434,7 @@ def make_print_fmt(random: Random) -> PrintFmtInput:
     if random.random() < 0.5:
         with contextlib.suppress(FormatError):
             event = parse_event_format(format_text(random), "made")
-    fields = [one.name for one in event.all_fields]
+    fields = [one.name for one in event.all_fields] or ["none"]
     text = event.print_fmt if random.random() < 0.3 else print_fmt_text(random, fields)
     if random.random() < 0.6:
         other = random.choice(_parsed_formats()).print_fmt
