@@ -26,6 +26,7 @@ _COMMITTED_AT_CLOSE = (
     "set_graph_function",
     "set_graph_notrace",
     "stack_trace_filter",
+    "free_buffer",
 )
 _PLAIN = ("mkdir", "rmdir", "unlink", "rename", "replace", "link", "ftruncate")
 _KEPT = 3  # standard input, output and error are not what is swept

@@ -137,6 +137,11 @@ options: {sym-offset: true}
 clock: global
 """
 
+HELD = """
+events: [sched:sched_kthread_stop]
+buffer: {size: 200K, disable_on_free: true}
+"""
+
 CASES: Mapping[str, str] = {
     "events": EVENTS,
     "sub-buffers": SUB_BUFFERS,
@@ -146,6 +151,7 @@ CASES: Mapping[str, str] = {
     "wakeup": WAKEUP,
     "trace-options": TRACE_OPTIONS,
     "clash": CLASH,
+    "held": HELD,
 }
 _END = "run: {command: [/bin/true]}\n"
 
@@ -178,6 +184,8 @@ def resolve_case(case: str, home: str, kernel: Kernel) -> ResolvedRecipe:
     """Return a recipe of CASES for a home; raises KernelLacksError."""
     for tracer in {"irqsoff", "wakeup"} & {case} - {*kernel.tracers}:
         raise KernelLacksError(Problem(f"no tracer '{tracer}'"))
+    if case == "held" and (HOMES[home], "free_buffer" in kernel.control_files) != ("private", True):
+        raise KernelLacksError(Problem("only a run's own instance is held, by its free_buffer"))
     text = f"recipe: v1\nname: sweep-{case}\ninstance: {HOMES[home]}\n{CASES[case]}{_END}"
     return resolve(load_recipe(f"{case}.yaml", text), kernel)
 

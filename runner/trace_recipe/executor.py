@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from trace_recipe.claims import claims_of, refuse_claimed, sharers_of
@@ -20,7 +21,7 @@ from trace_recipe.errors import (
     errno_text,
 )
 from trace_recipe.journal import Intent, Journal, Leftovers, journals, shared_lock
-from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
+from trace_recipe.plan import HoldFile, MakeInstance, Plan, SetFile, Step
 from trace_recipe.refusals import kernel_lacks, refused
 from trace_recipe.restorer import put_back, settle
 
@@ -53,6 +54,8 @@ class Session:
     """What each file read last, before or after our write; in our own instance after it only."""
     inherited: Mapping[str, str]
     """Files that another run has already set as this one wishes, and what they read."""
+    held: list[int] = field(default_factory=list)
+    """Descriptors of files that are to stay open until what was applied is put back."""
     receipt: Receipt | None = None
     """What the last `restore` found, also when it raised."""
 
@@ -78,6 +81,8 @@ class Session:
 
         Raises RestoreError otherwise; the journal then stays for `recover`.
         """
+        while self.held:  # an instance with an open file cannot be removed
+            os.close(self.held.pop())
         state = self.journal.state()
         self.receipt = put_back(state, self.tracefs, self.journal)
         return settle(self.receipt, state, self.journal)
@@ -115,6 +120,8 @@ class Session:
                     if self.tracefs.exists(file):
                         self.readings[file] = self.tracefs.read(file)
                         self.journal.applied(file, self.readings[file])
+            case HoldFile():
+                self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))
             case _:
                 assert_never(step)
 

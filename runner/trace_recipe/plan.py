@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMMAND",
     "RUNNER",
+    "HoldFile",
     "InstanceKind",
     "MakeInstance",
     "Plan",
@@ -75,7 +76,17 @@ class SetFile:
     starts: bool = False
 
 
-Step: TypeAlias = MakeInstance | SetFile
+@dataclass(frozen=True, slots=True)
+class HoldFile:
+    """Keep `file` open for writing until the run ends; undone by closing it."""
+
+    file: str
+    name: str
+    place: Place | None
+    key: str
+
+
+Step: TypeAlias = MakeInstance | SetFile | HoldFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +193,9 @@ def plan_schema() -> dict[str, Any]:
             ),
             "step": _object(
                 kind={
-                    "enum": ["make-instance", "set", "start"],
-                    "description": "start: the write that begins the recording.",
+                    "enum": ["make-instance", "set", "hold", "start"],
+                    "description": "hold: kept open until the run ends; start: the write that"
+                    " begins the recording.",
                 },
                 file={"type": "string", "description": "Path below the tracefs mount."},
                 before={
@@ -192,7 +204,7 @@ def plan_schema() -> dict[str, Any]:
                 },
                 after={
                     "type": ["string", "null"],
-                    "description": "What it would read; null for a new instance.",
+                    "description": "What it would read; null where nothing is written.",
                 },
                 scope={
                     "enum": [scope.value for scope in Scope],
@@ -237,6 +249,15 @@ def _step_to_json(step: Step) -> dict[str, Any]:
         case MakeInstance():
             return {
                 "kind": "make-instance",
+                "file": step.file,
+                "before": None,
+                "after": None,
+                "scope": Scope.PRIVATE.value,
+                "position": position,
+            }
+        case HoldFile():
+            return {
+                "kind": "hold",
                 "file": step.file,
                 "before": None,
                 "after": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import KernelLacksError, Problem
-from trace_recipe.plan import COMMAND, RUNNER, MakeInstance, Plan, Scope, SetFile, Step
+from trace_recipe.plan import COMMAND, RUNNER, HoldFile, MakeInstance, Plan, Scope, SetFile, Step
 from trace_recipe.triggers import parse_trigger, read_form
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class _Planner:
         self._tracer()
         for event in self.resolved.events:
             self.set(f"{_event_directory(event.name)}/enable", "1", path=event.path)
+        if recipe.buffer.disable_on_free:
+            self._hold_buffer()
         self.set("tracing_on", "1", path=(), starts=True, also=self._expanded())
         self._triggers()
         if self.problems:
@@ -240,6 +242,24 @@ class _Planner:
         cpus = self.resolved.kernel.possible_cpus
         names = ("buffer_size_kb", *(f"per_cpu/cpu{cpu}/buffer_size_kb" for cpu in cpus))
         return tuple(f"{self.prefix}{name}" for name in names)
+
+    def _hold_buffer(self) -> None:
+        path = ("buffer", "disable_on_free")
+        key, place = _dotted(path), self.resolved.loaded.marks.place(path)
+        if not self.is_new:
+            self.problems.append(
+                Problem(
+                    f"instance '{self.instance}' is there already",
+                    why="at its end the run would empty and shrink a buffer that is not its own",
+                    fix="leave this key out, or use a private instance",
+                    key=key,
+                    place=place,
+                )
+            )
+            return
+        self.set("options/disable_on_free", "1", path=path)
+        if not self._refuses("free_buffer", key, path):
+            self.steps.append(HoldFile(f"{self.prefix}free_buffer", "free_buffer", place, key))
 
     def _options(self) -> None:
         recipe = self.recipe

@@ -110,6 +110,7 @@ def test_a_message_has_place_key_line_caret_why_and_fix():
         (EVENTS + "run: {command: [x], directory: ''}\n", "4:32", "must be a path, not empty text", "fill it in, or take it out"),
         (EVENTS + "buffer: 8M\n", "4:9", "must be a mapping, not '8M'", "write it as buffer: {size: 8M}"),
         (EVENTS + "buffer: {watermark: 101}\n", "4:21", "101 is too large", "write a number from 0 to 100"),
+        (EVENTS + "instance: top\nbuffer: {disable_on_free: true}\n", "5:27", "the top level's buffer is not held: it is everybody's", "take 'disable_on_free' out, or take 'instance: top' out"),
         (EVENTS + "buffer: {size: 0}\n", "4:16", "0 is not a size", "write it as 8M"),
         (EVENTS + "buffer: {size: 2097152G}\n", "4:16", "'2097152G' is too large", "write a smaller size"),
         (EVENTS + "options: [stacktrace]\n", "4:10", "must be a mapping, not a list", "write it as options: {name: true}"),

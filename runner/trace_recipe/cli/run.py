@@ -48,7 +48,7 @@ from trace_recipe.errors import (
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import new_run_id
-from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_to_json
+from trace_recipe.plan import HoldFile, MakeInstance, Plan, Scope, SetFile, plan_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,6 +203,8 @@ def _plan_lines(made: Plan) -> list[str]:
         match step:
             case MakeInstance():
                 lines.append(f"{number:4}  make    {step.file}  [{Scope.PRIVATE}]{position}")
+            case HoldFile():
+                lines.append(f"{number:4}  hold    {step.file}  [{Scope.PRIVATE}]{position}")
             case SetFile():
                 before = "(default)" if step.before is None else _short(step.before)
                 word = "start " if step.starts else "set   "

@@ -35,7 +35,7 @@ from trace_recipe.guardian import Guardian
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import Leftovers, boot_time_ns, change_time, new_run_id
-from trace_recipe.plan import COMMAND, RUNNER, Plan, SetFile
+from trace_recipe.plan import COMMAND, RUNNER, HoldFile, Plan, SetFile
 from trace_recipe.recipe.quantities import RefusedValue, parse_duration_ns
 
 __all__ = ["register"]
@@ -76,7 +76,7 @@ def try_(
     resolved = resolve_on(loaded, live_kernel(tracefs, loaded.recipe))
     run_id = new_run_id()
     plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
-    _refuse_command(plan)
+    _refuse_unfit(plan)
     ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)
@@ -162,8 +162,18 @@ def _duration_ns(text: str) -> int:
     return duration_ns
 
 
-def _refuse_command(plan: Plan) -> None:
+def _refuse_unfit(plan: Plan) -> None:
     for step in plan.steps:
+        if isinstance(step, HoldFile):
+            raise RecipeError(
+                Problem(
+                    "the recipe is to stop recording when the runner is gone",
+                    why="`try` leaves it applied and is gone at once",
+                    fix="use `run`, or take the key out",
+                    key=step.key,
+                    place=step.place,
+                )
+            )
         if isinstance(step, SetFile) and COMMAND in step.text:
             raise RecipeError(
                 Problem(

@@ -775,6 +775,12 @@ class Buffer(Model):
         description="How full, in percent, it gets before the reader wakes (buffer_percent).",
         examples=[50],
     )
+    disable_on_free: bool = Field(
+        default=False,
+        description="Hold free_buffer open with options/disable_on_free: if the runner dies, the"
+        " kernel itself stops recording and frees the buffer, which loses what it held.",
+        examples=[True],
+    )
 
 
 class Markers(Model):
@@ -1298,6 +1304,26 @@ class Recipe(Model):
                     "required": ["markers"],
                 },
                 "then": {"required": ["run"]},
+            },
+        ),
+        Rule(
+            "top_level_held",
+            "the top level's buffer is not held: it is everybody's",
+            lambda r: (
+                ("buffer", "disable_on_free")
+                if r.buffer.disable_on_free and r.instance == "top"
+                else None
+            ),
+            why="when it is let go the kernel turns tracing off there and empties the buffer",
+            fix="take 'disable_on_free' out, or take 'instance: top' out",
+            at=("buffer", "disable_on_free"),
+            schema={
+                "if": {"properties": {"instance": {"const": "top"}}, "required": ["instance"]},
+                "then": {
+                    "properties": {
+                        "buffer": {"properties": {"disable_on_free": {"not": {"const": True}}}}
+                    }
+                },
             },
         ),
         Rule(
