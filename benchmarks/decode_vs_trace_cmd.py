@@ -23,15 +23,17 @@ COUNT = """
 import sys
 from pathlib import Path
 from trace_recipe.decoder import decode
+from trace_recipe.held_files import hold_file
 from trace_recipe.trace_dat import read_trace_dat
-print(sum(events.count for events in decode(read_trace_dat(Path(sys.argv[1])))))
+print(sum(events.count for events in decode(read_trace_dat(hold_file(sys.argv[1])))))
 """
 COLUMNS = """
 import sys
 from pathlib import Path
 from trace_recipe.decoder import decode
+from trace_recipe.held_files import hold_file
 from trace_recipe.trace_dat import read_trace_dat
-for events in decode(read_trace_dat(Path(sys.argv[1]))):
+for events in decode(read_trace_dat(hold_file(sys.argv[1]))):
     for columns in events:
         for field in columns.format.all_fields:
             columns.dynamic(field.name) if field.is_dynamic else columns.column(field.name)

@@ -51,8 +51,9 @@ SHOWN = """
 import json, re, sys
 from pathlib import Path
 from trace_recipe.decoder import decode
+from trace_recipe.held_files import hold_file
 from trace_recipe.trace_dat import read_trace_dat
-data = read_trace_dat(Path(sys.argv[1]))
+data = read_trace_dat(hold_file(sys.argv[1]))
 events = sum(one.count for one in decode(data))
 texts = [text for one in data.buffers for text in one.stats.values()]
 counts = [re.findall(r"(?:overrun|dropped events): (\\d+)", text) for text in texts]

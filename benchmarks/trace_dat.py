@@ -20,6 +20,7 @@ import numpy as np
 
 from tests.trace_dat_cases import make_data
 from trace_recipe.events import ArrayPages, Buffer, TraceData
+from trace_recipe.held_files import hold_file
 from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def write(data: TraceData, path: Path, compression: Compression) -> None:
 
 
 def read(path: Path) -> None:
-    for buffer in read_trace_dat(path).buffers:
+    for buffer in read_trace_dat(hold_file(path)).buffers:
         for pages in buffer.cpus.values():
             for first in range(0, pages.count, 1024):
                 pages.read(first, 1024)
@@ -94,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "source.dat")
         write(make_data(make_large_buffer(chosen.megabytes), cpu_count=CPUS), source, "none")
-        data = read_trace_dat(source)
+        data = read_trace_dat(hold_file(source))
         compressions: tuple[Compression, ...] = ("none", "zstd")
         for compression in compressions:
             target = Path(directory, f"{compression}.dat")

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from trace_recipe.errors import TracefsError
-from trace_recipe.events import Buffer
-from trace_recipe.formats import parse_event_format, parse_header_page
 from trace_recipe.manifest import (
     BufferEntry,
     ClockPair,
@@ -25,14 +23,13 @@ from trace_recipe.manifest import (
 )
 from trace_recipe.plan import plan_to_json
 from trace_recipe.recorder import CpuStats, trace_clock_now
-from trace_recipe.recording import KALLSYMS_FILE, LATENCY_FILE, make_trace_data
+from trace_recipe.recording import KALLSYMS_FILE, LATENCY_FILE
 from trace_recipe.version import tool_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trace_recipe.drift import Drift
-    from trace_recipe.events import TraceData
     from trace_recipe.plan import Plan
     from trace_recipe.recorder import Recorder
     from trace_recipe.resolver import ResolvedRecipe
@@ -67,7 +64,6 @@ class Collector:
         self.tracefs = tracefs
         self.instance = instance
         self.directory = directory
-        self._formats: dict[str, str] = {}
 
     def write_texts(self) -> None:
         """Write what is known before the start: recipe, plan, formats, page headers."""
@@ -78,9 +74,9 @@ class Collector:
         names = dict.fromkeys((*self.plan.events, *self.plan.trigger_targets))
         names.update(dict.fromkeys(self.instance.read("set_event").split()))
         names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events()))
-        self._formats = {name: self._format_text(name) for name in names}
+        formats = {name: self._format_text(name) for name in names}
         (self.directory / "formats.json").write_text(
-            json.dumps(self._formats, indent=0), "utf-8", "surrogateescape"
+            json.dumps(formats, indent=0), "utf-8", "surrogateescape"
         )
         for name in ("header_page", "header_event"):
             (self.directory / name).write_text(self.instance.read(f"events/{name}"))
@@ -88,15 +84,23 @@ class Collector:
             self._optional("printk_formats"), "utf-8", "surrogateescape"
         )
 
-    def write_tables(self) -> list[str]:
-        """Write what the kernel learnt while it traced; return notes for the user."""
-        cmdlines = self._optional("saved_cmdlines")
-        (self.directory / "saved_cmdlines").write_text(cmdlines, "utf-8", "surrogateescape")
-        (self.directory / "saved_tgids").write_text(self._optional("saved_tgids"))
+    def write_tables(self) -> None:
+        """Write what the kernel knows of tasks and symbols; what was written before stays whole."""
+        for name in ("saved_cmdlines", "saved_tgids"):
+            self._put(name, self._optional(name).encode("utf-8", "surrogateescape"))
         with contextlib.suppress(OSError):  # without symbols addresses stay numbers
             packed = zstandard.ZstdCompressor(level=1).compress(_KALLSYMS.read_bytes())
-            (self.directory / KALLSYMS_FILE).write_bytes(packed)
-        return self._write_latency()
+            self._put(KALLSYMS_FILE, packed)
+
+    def write_latency(self) -> list[str]:
+        """Write a latency tracer's report; return notes for the user."""
+        if self.plan.tracer not in LATENCY_TRACERS:
+            return []
+        report = self.instance.read("trace")
+        if "\n# latency: " not in report:
+            return ["no latency above the threshold was met"]
+        self._put(LATENCY_FILE, report.encode("utf-8", "surrogateescape"))
+        return [f"the longest latency was {self.instance.read('tracing_max_latency').strip()} us"]
 
     def clock_pair(self) -> ClockPair:
         """Return the trace clock and the wall clock of one moment."""
@@ -144,27 +148,6 @@ class Collector:
             notes=(),
         )
 
-    def live_data(self, manifest: Manifest) -> TraceData:
-        """Return what decoding needs while the pages are still being recorded."""
-        entry = manifest.buffers[0]
-        header_page = (self.directory / "header_page").read_text()
-        formats = [
-            parse_event_format(text, name.partition(":")[0], long_size=manifest.kernel.long_size)
-            for name, text in self._formats.items()
-        ]
-        return make_trace_data(
-            manifest,
-            formats={one.id: one for one in formats},
-            buffers=(Buffer("", entry.clock, entry.subbuf_size_bytes, {}, {}, entry.tracer),),
-            data_offset=parse_header_page(header_page).data_offset,
-            header_page_text=header_page,
-            header_event_text=(self.directory / "header_event").read_text(),
-            cmdlines_text=self._optional("saved_cmdlines"),
-            tgids_text=self._optional("saved_tgids"),
-            printk_text=self._optional("printk_formats"),
-            kallsyms_text=_KALLSYMS.read_text() if _KALLSYMS.exists() else "",
-        )
-
     def _ftrace_events(self) -> list[str]:
         """Return ftrace's own events that can be in the buffer: tracers have theirs."""
         directory = "events/ftrace"
@@ -177,14 +160,11 @@ class Collector:
         system, _, name = full_name.partition(":")
         return self.tracefs.read(f"events/{system}/{name}/format")
 
-    def _write_latency(self) -> list[str]:
-        if self.plan.tracer not in LATENCY_TRACERS:
-            return []
-        report = self.instance.read("trace")
-        if "\n# latency: " not in report:
-            return ["no latency above the threshold was met"]
-        (self.directory / LATENCY_FILE).write_text(report, "utf-8", "surrogateescape")
-        return [f"the longest latency was {self.instance.read('tracing_max_latency').strip()} us"]
+    def _put(self, name: str, data: bytes) -> None:
+        # A new file each time: a live view may be reading the old one.
+        path = self.directory / name
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
 
     def _optional(self, name: str) -> str:
         try:

@@ -29,15 +29,15 @@ from trace_recipe.executor import Session, apply
 from trace_recipe.formats import parse_header_page
 from trace_recipe.guardian import Guardian
 from trace_recipe.journal import Leftovers
-from trace_recipe.live_view import LiveView, Outlet
+from trace_recipe.live_feed import LiveFeed
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
 from trace_recipe.output_folder import OutputFolder, open_output_folder
-from trace_recipe.outputs import OutputFile, open_output_file, report_command
+from trace_recipe.outputs import OutputFile, open_output_file
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
-from trace_recipe.recording import open_recording, write_manifest
-from trace_recipe.sinks import make_sink
+from trace_recipe.recording import hold_recording, write_manifest
+from trace_recipe.scribe import Scribe
 from trace_recipe.spool import (
     Spool,
     make_recording_spool,
@@ -45,13 +45,12 @@ from trace_recipe.spool import (
     recording_name,
 )
 from trace_recipe.watcher import Watcher
-from trace_recipe.writer import Target, Written, write_outputs
+from trace_recipe.writer import Target, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trace_recipe.drift import Drift
-    from trace_recipe.events import Damage
     from trace_recipe.interrupts import Interrupts
     from trace_recipe.invoker import Invoker
     from trace_recipe.receipt import Receipt
@@ -140,7 +139,8 @@ class Conductor:
         self.problems: list[Problem] = []
         self.exit_reason = ""
         self._is_skipped = False
-        self._live: LiveView | None = None
+        self._scribe: Scribe | None = None
+        self._live: LiveFeed | None = None
         self._drifts: list[Drift] = []
 
     def run(self) -> RunResult:
@@ -149,6 +149,7 @@ class Conductor:
             opened = self._open_outputs(stack)
             spool = self._make_spool()
             stack.callback(lambda: spool.close(self.invoker))
+            self._scribe = self._start_scribe(opened, stack)
             command = self._hold_command(stack)
             leftovers = self._leftovers(opened, spool)
             guardian = Guardian(self.run_id, self.recipe.name, leftovers)
@@ -157,7 +158,7 @@ class Conductor:
             stack.callback(recorder.close)
             thread_ids = recorder.prepare()
             bindings = {
-                RUNNER: (os.getpid(), *thread_ids, guardian.pid),
+                RUNNER: (os.getpid(), *thread_ids, guardian.pid, *self._scribe_ids()),
                 COMMAND: (command.pid,) if command else (),
             }
             session = apply(
@@ -170,12 +171,12 @@ class Conductor:
                 guardian=guardian,
             )
             manifest, receipt, left = self._record(session, spool, recorder, command)
-            self._write(spool, opened, manifest)
             manifest = replace(
                 manifest,
                 receipt=tuple(ReceiptEntry(**line.as_json()) for line in receipt.lines),  # type: ignore[arg-type]  # outcome is one of the literals
             )
             write_manifest(spool.path, manifest)
+            self._write(spool, opened)
             if self.problems and not spool.is_kept:
                 spool.is_kept = True
             if left is not None:
@@ -225,6 +226,21 @@ class Conductor:
         if not self.recipe.outputs:
             return make_recording_spool(recording_name(self.recipe.name), self.invoker)
         return make_temporary_spool()
+
+    def _start_scribe(
+        self, opened: Sequence[tuple[str, _Opened]], stack: contextlib.ExitStack
+    ) -> Scribe | None:
+        """Fork what writes the outputs, before anything else is forked or threads are started."""
+        if not opened:
+            return None
+        live = next((one.target(name) for name, one in opened if one.is_live), None)
+        targets = [one.target(name) for name, one in opened if not one.is_live]
+        scribe = Scribe(targets, live=live, standard_output=self.stdout.fileno())
+        stack.callback(scribe.close)
+        return scribe
+
+    def _scribe_ids(self) -> tuple[int, ...]:
+        return () if self._scribe is None else (self._scribe.pid,)
 
     def _hold_command(self, stack: contextlib.ExitStack) -> HeldCommand | None:
         if self.recipe.run is None:
@@ -321,7 +337,7 @@ class Conductor:
         collector.write_texts()
         manifest = collector.manifest(self._cpus(), header.subbuf_size_bytes)
         write_manifest(spool.path, manifest)
-        self._live = self._open_live(collector, manifest, spool)
+        self._live = self._open_live(collector, recorder, spool)
         self._delay()
         with contextlib.ExitStack() as stack:
             marker = (
@@ -350,7 +366,8 @@ class Conductor:
         self._note_failures(recorder)
         stats = recorder.stats()
         spool.use_reserve()
-        notes += collector.write_tables()
+        collector.write_tables()
+        notes += collector.write_latency()
         return finished_manifest(
             manifest,
             recorder,
@@ -454,53 +471,38 @@ class Conductor:
 
     # -- outputs ------------------------------------------------------------------------------
 
-    def _open_live(self, collector: Collector, manifest: Manifest, spool: Spool) -> LiveView | None:
-        streamed = [
-            output for output in self.recipe.outputs
-            if output.spec.path == "-" and output.sink in _LIVE_SINKS
-        ]  # fmt: skip
-        if not streamed:
+    def _open_live(self, collector: Collector, recorder: Recorder, spool: Spool) -> LiveFeed | None:
+        scribe = self._scribe
+        if scribe is None or not scribe.is_live:
             return None
-        output = streamed[0]
-        options = output.spec.model_dump(exclude={"path", "layout"})
-        outlet = Outlet(self.stdout)
-        sink = make_sink(output.sink, outlet.stream, **options)
-        data = collector.live_data(manifest)
-        again = report_command(spool.name, output.sink, "-", options)
-        return LiveView(self.tracefs, collector.instance, data, sink, outlet, again=again)
+        collector.write_tables()
+        scribe.hold(spool.name, hold_recording(spool.path, shown_as=spool.name))
+        scribe.go_live({cpu: path.name for cpu, path, _ in recorder.spools})
+        return LiveFeed(self.tracefs, collector.instance, scribe)
 
-    def _write(self, spool: Spool, opened: list[tuple[str, _Opened]], manifest: Manifest) -> None:
-        write_manifest(spool.path, manifest)
+    def _write(self, spool: Spool, opened: list[tuple[str, _Opened]]) -> None:
         if self.interrupts.skips_outputs:
             self._skipped(spool)
-            return
-        self.monitor.phase("writing")
-        data = open_recording(spool.path)
-        damages: Sequence[Damage] = ()
-        if self._live:
-            self._live.finish(spool.path, data, lambda: self.interrupts.skips_outputs)
-            self.problems += self._live.problems
-            damages = self._live.damages
-        targets = [one.target(name) for name, one in opened if one.file is not None]
-        if targets:
-            written = write_outputs(
-                data,
-                targets,
-                recording=spool.name,
-                should_stop=lambda: self.interrupts.skips_outputs,
-            )
-            self.problems += written.problems
-            damages = damages or written.damages
-            if written.was_stopped:
+        elif self._scribe is not None:
+            self.monitor.phase("writing")
+            self._scribe.hold(spool.name, hold_recording(spool.path, shown_as=spool.name))
+            written = self._scribe.write(should_stop=lambda: self.interrupts.skips_outputs)
+            self._note(written)
+            if not (written.was_stopped or written.has_failed):
+                self._keep(opened, written)
+            elif written.was_stopped and any(one.file is not None for _, one in opened):
                 self._skipped(spool)
             else:
-                self._keep(opened, written)
+                self._is_skipped = True
+
+    def _note(self, written: Written) -> None:
+        self.problems += written.problems
         self.problems += [
             Problem(
                 f"CPU {one.cpu} is damaged at byte {one.offset_bytes}: {one.reason}",
                 why="the part behind it was decoded",
             )
-            for one in damages
+            for one in written.damages
         ]
 
     def _keep(self, opened: list[tuple[str, _Opened]], written: Written) -> None:
@@ -528,9 +530,13 @@ class _Opened:
     options: dict[str, object]
     file: OutputFile | OutputFolder | None
 
+    @property
+    def is_live(self) -> bool:
+        return self.file is None and self.sink in _LIVE_SINKS
+
     def target(self, name: str) -> Target:
         if isinstance(self.file, OutputFolder):
             return Target(self.sink, name, self.options, open_file=self.file.open_file)
-        assert self.file is not None
         options = {key: value for key, value in self.options.items() if key != "layout"}
-        return Target(self.sink, name, options, stream=self.file.stream)
+        stream = None if self.file is None else self.file.stream
+        return Target(self.sink, name, options, stream=stream)

@@ -2,177 +2,125 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import select
-import stat
-import time
 from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from trace_recipe.decoder.live import LiveDecoder
-from trace_recipe.errors import Problem, TracefsError
 from trace_recipe.kernel_tables import parse_cmdlines
 from trace_recipe.outputs import incomplete_output
 from trace_recipe.page_files import FilePages
-from trace_recipe.recorder import trace_clock_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
     from trace_recipe.drift import Drift
+    from trace_recipe.errors import Problem
     from trace_recipe.events import Damage, Events, TraceData
-    from trace_recipe.recorder import Recorder
+    from trace_recipe.held_files import HeldFile
     from trace_recipe.sinks import Sink
-    from trace_recipe.tracefs import Tracefs
 
 __all__ = ["LiveView", "Outlet"]
 
-_OUTLET_WAIT_MS = 250
-_TURN_S = 0.1  # how long a tick shows events before the run is looked after again
 
+class Outlet(io.RawIOBase):
+    """A descriptor whose reader may be slow, also when somebody has made it non-blocking."""
 
-class Outlet:
-    """Standard output whose reader may stop reading: nothing waits for it unless told to."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = io.BytesIO()
-        """Takes what `push` is to write."""
-        self._fd = stream.fileno()
-        self._waiting = bytearray()
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._poller = select.poll()
-        self._poller.register(self._fd, select.POLLOUT)
-        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        # A pipe that polls as writable takes this much without blocking.
-        self._step_bytes = 1 << 20 if is_file else select.PIPE_BUF
+        self._poller.register(fd, select.POLLOUT)
 
-    def push(self, wait_ms: int = 0) -> bool:
-        """Write until the reader takes no more for that long; return whether all is written.
-
-        Raises OSError.
-        """
-        self._waiting += self.stream.getvalue()
-        self.stream.seek(0)
-        self.stream.truncate()
-        while self._waiting:
-            if not self._poller.poll(wait_ms):
-                return False
-            with memoryview(self._waiting) as view:
-                taken = os.write(self._fd, view[: self._step_bytes])
-            del self._waiting[:taken]
+    def writable(self) -> bool:
+        """Return that it can be written."""
         return True
+
+    def write(self, data: Buffer, /) -> int:
+        """Write all, waiting for the reader; raises OSError."""
+        with memoryview(data) as view:
+            done = 0
+            while done < view.nbytes:
+                try:
+                    done += os.write(self._fd, view[done:])
+                except BlockingIOError:
+                    self._poller.poll()
+            return done
 
 
 class LiveView:
-    """Streams events to standard output while they are recorded."""
+    """Streams events to standard output while they are recorded; waits for who reads them."""
 
     def __init__(
         self,
-        tracefs: Tracefs,
-        instance: Tracefs,
         data: TraceData,
+        files: Mapping[int, HeldFile],
         sink: Sink,
-        outlet: Outlet,
+        outlet: IO[bytes],
         *,
         again: str,
     ) -> None:
-        """Begin the output; `again` is the command that writes it from the finished recording."""
-        self._tracefs = tracefs
-        self._instance = instance
+        """Begin the output; `again` is the command that writes it from the finished recording.
+
+        `files` are each CPU's sub-buffers.
+        """
         self._data = data
+        self._files = files
         self._sink = sink
         self._outlet = outlet
         self._again = again
         self._decoder = LiveDecoder(data)
-        self._horizon: int | None = None
+        self._marked = 0
         self._is_open = True
         self.damages: list[Damage] = []
         self.problems: list[Problem] = []
         self._try(lambda: sink.begin(data))
 
-    def tick(self, recorder: Recorder) -> None:
-        """Show what is complete: all that happened before the last flush that all CPUs answered."""
-        if not recorder.is_flushed or not self._push():
-            return  # what comes meanwhile waits in the spool files
-        if self._horizon is not None and not self._show_up_to(self._horizon, recorder):
-            return  # the rest has its turn at the next tick
-        self._horizon = trace_clock_now(self._instance)
-        recorder.request_flush()
+    def show(
+        self, sizes: Mapping[int, int], horizon: int, cmdlines: str, drifts: Sequence[Drift]
+    ) -> None:
+        """Show what happened before the horizon, of the whole sub-buffers within these sizes.
 
-    def mark(self, drifts: Sequence[Drift]) -> None:
-        """Show changes by others among the events of their time."""
-        self._decoder.mark(drifts)
+        `cmdlines` and `drifts` (changes by others) are those that it was not told before.
+        """
+        self._learn(parse_cmdlines(cmdlines))
+        self._mark(drifts)
+        subbuf = self._data.buffers[0].subbuf_size_bytes
+        pages = {
+            (0, cpu): FilePages(self._files[cpu], subbuf, size_bytes=size - size % subbuf)
+            for cpu, size in sizes.items()
+        }
+        self._show(self._decoder.take(horizon, pages))
 
-    def finish(self, directory: Path, data: TraceData, should_stop: Callable[[], bool]) -> None:
-        """Show the rest from the finished recording, waiting for the reader unless told to stop."""
-        self._learn(parse_cmdlines((directory / "saved_cmdlines").read_text(errors="replace")))
+    def finish(self, data: TraceData) -> None:
+        """Show the rest of the recording, which is finished."""
+        self._learn(data.cmdlines)
+        self._mark(data.drifts[self._marked :])
         pages = {(0, cpu): one for cpu, one in data.buffers[0].cpus.items()}
-        for events in self._decoder.finish(pages):
-            if should_stop():
-                self._leave("you interrupted a second time")
-                return
-            self._show(events)
-            if not self._wait_for_reader(should_stop):
-                return
+        self._show(self._decoder.finish(pages))
         self._try(self._sink.end)
         if data.latency_text:
             self._try(partial(self._sink.begin, data))  # the report is known only now
-        self._wait_for_reader(should_stop)
+        self._try(self._outlet.flush)
 
-    def _show_up_to(self, horizon: int, recorder: Recorder) -> bool:
-        """Return whether all of it was shown: the reader took it, and in good time."""
-        size = self._data.buffers[0].subbuf_size_bytes
-        pages = {
-            (0, cpu): FilePages(path, size, size_bytes=count - count % size)
-            for cpu, path, count in recorder.spools
-        }
-        ends_at = time.monotonic() + _TURN_S
-        for events in self._decoder.take(horizon, pages):
-            self._show(events)
-            if not self._push() or time.monotonic() >= ends_at:
-                return False
-        return True
+    def _show(self, batches: Iterable[Events]) -> None:
+        for events in batches:
+            self.damages += events.damages
+            self._try(partial(self._sink.write, events))
+            self._try(self._outlet.flush)
 
-    def _wait_for_reader(self, should_stop: Callable[[], bool]) -> bool:
-        """Return whether all is written, or nobody reads it; not when told to stop."""
-        while not self._push(_OUTLET_WAIT_MS):
-            if should_stop():
-                self._leave("its reader took no more, and you interrupted a second time")
-                return False
-        return True
-
-    def _leave(self, why: str) -> None:
-        fix = f"write it again from the recording: {self._again}"
-        self.problems.append(Problem("standard output is incomplete", why, fix))
-
-    def _show(self, events: Events) -> None:
-        self.damages += events.damages
-        pids: set[int] = set()
-        for columns in events:
-            pids.update(columns.column("common_pid").tolist())
-        if pids.difference(self._data.cmdlines):
-            with contextlib.suppress(TracefsError):
-                self._learn(parse_cmdlines(self._tracefs.read("saved_cmdlines")))
-        self._try(lambda: self._sink.write(events))
+    def _mark(self, drifts: Sequence[Drift]) -> None:
+        self._decoder.mark(drifts)
+        self._marked += len(drifts)
 
     def _learn(self, cmdlines: Mapping[int, str]) -> None:
         known = self._data.cmdlines
         assert isinstance(known, dict)
         known.update(cmdlines)
-
-    def _push(self, wait_ms: int = 0) -> bool:
-        """Return whether nothing waits any more, because it is written or nobody reads it."""
-        is_empty = True
-
-        def push() -> None:
-            nonlocal is_empty
-            is_empty = self._outlet.push(wait_ms)
-
-        self._try(push)
-        return is_empty or not self._is_open
 
     def _try(self, action: Callable[[], None]) -> None:
         """Write to standard output; when it is gone the recording goes on without it."""

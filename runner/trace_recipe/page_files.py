@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,20 +12,21 @@ from trace_recipe.errors import DecodeError, errno_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FilePages"]
+    from trace_recipe.held_files import HeldFile
+
+__all__ = ["AbsentPages", "FilePages"]
 
 
 @dataclass(frozen=True, slots=True)
 class FilePages:
-    """`size_bytes` of sub-buffers from byte `offset_bytes` of `path`; reads only what is asked for.
+    """`size_bytes` of sub-buffers from byte `offset_bytes` of a file; reads only what is asked for.
 
-    Without `size_bytes` (-1) they go up to the file's end; then a missing file is a DecodeError.
-    Of `expected_bytes` what the file does not hold is a damage. The file is opened per read, so
-    that hundreds of CPUs cost no file descriptors. A tail that is no whole sub-buffer is given as a
-    last one, padded with zeros.
+    Without `size_bytes` (-1) they go up to the file's end. Of `expected_bytes` what the file does
+    not hold is a damage. A tail that is no whole sub-buffer is given as a last one, padded with
+    zeros.
     """
 
-    path: str | os.PathLike[str]
+    file: HeldFile
     subbuf_size_bytes: int
     offset_bytes: int = 0
     size_bytes: int = -1
@@ -34,12 +34,8 @@ class FilePages:
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0:
-            try:
-                end = os.stat(self.path).st_size  # noqa: PTH116 - beside os.preadv
-            except OSError as error:
-                what = f"cannot open the sub-buffers: {errno_text(error.errno or 0)}"
-                raise DecodeError(what, file=os.fspath(self.path)) from error
-            object.__setattr__(self, "size_bytes", max(end - self.offset_bytes, 0))
+            size = max(self.file.size_bytes - self.offset_bytes, 0)
+            object.__setattr__(self, "size_bytes", size)
 
     @property
     def count(self) -> int:
@@ -68,24 +64,40 @@ class FilePages:
             return pages
         start = first * self.subbuf_size_bytes
         wanted = min(count * self.subbuf_size_bytes, self.size_bytes - start)
-        view = pages.reshape(-1).data
-        done = 0
+        place = self.offset_bytes + start
+        flat = pages.reshape(-1)
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                while done < wanted:
-                    place = self.offset_bytes + start + done
-                    got = os.preadv(descriptor, [view[done:wanted]], place)
-                    if not got:
-                        raise DecodeError(
-                            "the file became shorter", file=os.fspath(self.path), offset_bytes=place
-                        )
-                    done += got
-            finally:
-                os.close(descriptor)
+            done = self.file.read_into(flat[:wanted].data, place)
         except OSError as error:
             what = f"cannot read the sub-buffers: {errno_text(error.errno or 0)}"
-            where = self.offset_bytes + start + done
-            raise DecodeError(what, file=os.fspath(self.path), offset_bytes=where) from error
-        pages.reshape(-1)[max(wanted, 0) :] = 0
+            raise DecodeError(what, file=self.file.name, offset_bytes=place) from error
+        if done < wanted:
+            raise DecodeError(
+                "the file became shorter", file=self.file.name, offset_bytes=place + done
+            )
+        flat[wanted:] = 0
         return pages
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentPages:
+    """Sub-buffers whose file is not there: none can be read, all are damaged."""
+
+    subbuf_size_bytes: int
+    expected_bytes: int
+
+    @property
+    def count(self) -> int:
+        """Number of sub-buffers: none."""
+        return 0
+
+    @property
+    def damages(self) -> tuple[tuple[int, str], ...]:
+        """What is missing, from the first byte on."""
+        missing = f"{self.expected_bytes} bytes are missing"
+        return ((0, missing),) if self.expected_bytes > 0 else ()
+
+    def read(self, first: int, count: int) -> NDArray[np.uint8]:
+        """Return no sub-buffers."""
+        del first, count
+        return np.empty((0, self.subbuf_size_bytes), np.uint8)

@@ -11,45 +11,54 @@ recipe.yaml plan.json
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-import stat
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import zstandard
 
 from trace_recipe.errors import DecodeError, errno_text
 from trace_recipe.events import Buffer, TraceData
-from trace_recipe.formats import EventFormat, FormatError, parse_event_format, parse_header_page
+from trace_recipe.formats import FormatError, parse_event_format, parse_header_page
+from trace_recipe.held_files import hold_file
 from trace_recipe.kernel_tables import (
     KernelSymbols,
     parse_cmdlines,
     parse_printk_formats,
 )
 from trace_recipe.manifest import Manifest, manifest_from_json, manifest_to_json
-from trace_recipe.page_files import FilePages
+from trace_recipe.page_files import AbsentPages, FilePages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from trace_recipe.events import Pages
+    from trace_recipe.held_files import HeldFile
 
 __all__ = [
     "KALLSYMS_FILE",
     "LATENCY_FILE",
     "MANIFEST_FILE",
+    "hold_recording",
     "is_recording",
-    "make_trace_data",
     "open_recording",
-    "read_manifest",
     "write_manifest",
 ]
 
 MANIFEST_FILE = "manifest.json"
 KALLSYMS_FILE = "kallsyms.zst"
 LATENCY_FILE = "latency_trace"
+_TEXT_FILES = frozenset(
+    {
+        MANIFEST_FILE, KALLSYMS_FILE, LATENCY_FILE, "formats.json", "header_page", "header_event",
+        "saved_cmdlines", "saved_tgids", "printk_formats",
+    }
+)  # fmt: skip
+_PAGES_SUFFIX = ".raw"
 _MAX_KALLSYMS_BYTES = 256 << 20
 _MAX_TEXT_BYTES = 256 << 20
 
@@ -59,16 +68,30 @@ def is_recording(path: Path) -> bool:
     return (path / MANIFEST_FILE).is_file()
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read manifest.json; raises DecodeError."""
-    path = directory / MANIFEST_FILE
+def hold_recording(directory: Path, *, shown_as: Path | None = None) -> dict[str, HeldFile]:
+    """Open every part of a recording, through no link; raises DecodeError.
+
+    `shown_as` is the directory's name for messages, where `directory` is not.
+    What is missing or no regular file is left out: `open_recording` knows what cannot be spared.
+    """
     try:
-        return manifest_from_json(path.read_text())
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise DecodeError(errno_text(error.errno or 0), file=str(path)) from error
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise DecodeError(f"not a manifest of trace-recipe: {first}", file=str(path)) from error
+        raise DecodeError(errno_text(error.errno or 0), file=str(directory)) from error
+    held = {}
+    try:
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208 - of a descriptor
+            if name in _TEXT_FILES or name.endswith(_PAGES_SUFFIX):
+                with contextlib.suppress(OSError):
+                    held[name] = hold_file(
+                        name,
+                        name=str((shown_as or directory) / name),
+                        directory_fd=folder,
+                        follows_links=False,
+                    )
+    finally:
+        os.close(folder)
+    return held
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -79,17 +102,19 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     fresh.replace(path)
 
 
-def open_recording(directory: Path) -> TraceData:
-    """Open a recording for decoding; pages are read when they are needed.
+def open_recording(directory: Path, files: Mapping[str, HeldFile]) -> TraceData:
+    """Return a recording for decoding; pages are read when they are needed.
 
-    Raises DecodeError when a part without which nothing can be decoded is missing or damaged.
+    `directory` is only for messages. Raises DecodeError when a part without which nothing can be
+    decoded is missing or damaged.
     """
-    manifest = read_manifest(directory)
-    header_page = _text(directory, "header_page")
+    parts = _Parts(directory, files)
+    manifest = parts.manifest()
+    header_page = parts.text("header_page")
     long_size = manifest.kernel.long_size
     try:
         data_offset = parse_header_page(header_page).data_offset
-        texts = json.loads(_text(directory, "formats.json"))
+        texts = json.loads(parts.text("formats.json"))
         formats = [
             parse_event_format(text, name.partition(":")[0], long_size=long_size)
             for name, text in texts.items()
@@ -101,58 +126,29 @@ def open_recording(directory: Path) -> TraceData:
     for entry in manifest.buffers:
         cpus: dict[int, Pages] = {}
         for cpu in entry.cpus:
-            path = directory / Path(cpu.file).name
-            cpus[cpu.cpu] = FilePages(
-                path,
-                subbuf_size_bytes=entry.subbuf_size_bytes,
-                size_bytes=path.stat().st_size if path.is_file() else 0,
-                expected_bytes=cpu.bytes,
+            size, held = entry.subbuf_size_bytes, files.get(cpu.file)
+            cpus[cpu.cpu] = (
+                AbsentPages(size, cpu.bytes)
+                if held is None
+                else FilePages(held, size, expected_bytes=cpu.bytes)
             )
         stats = {cpu.cpu: cpu.stats for cpu in entry.cpus}
         # A private instance is the whole recording: it is not named in the outputs.
         buffers.append(Buffer("", entry.clock, entry.subbuf_size_bytes, cpus, stats, entry.tracer))
-    return make_trace_data(
-        manifest,
-        formats={one.id: one for one in formats},
-        buffers=tuple(buffers),
-        data_offset=data_offset,
-        header_page_text=header_page,
-        header_event_text=_text(directory, "header_event"),
-        cmdlines_text=_text(directory, "saved_cmdlines", missing=""),
-        tgids_text=_text(directory, "saved_tgids", missing=""),
-        printk_text=_text(directory, "printk_formats", missing=""),
-        kallsyms_text=_kallsyms(directory),
-        latency_text=_text(directory, LATENCY_FILE, missing=""),
-    )
-
-
-def make_trace_data(
-    manifest: Manifest,
-    *,
-    formats: Mapping[int, EventFormat],
-    buffers: tuple[Buffer, ...],
-    data_offset: int,
-    header_page_text: str,
-    header_event_text: str,
-    cmdlines_text: str,
-    tgids_text: str,
-    printk_text: str,
-    kallsyms_text: str,
-    latency_text: str = "",
-) -> TraceData:
-    """Put the parsed texts of one recording together."""
     kernel = manifest.kernel
+    printk_text = parts.text("printk_formats", missing="")
+    kallsyms_text = parts.kallsyms()
     return TraceData(
-        formats=formats,
+        formats={one.id: one for one in formats},
         byte_order="<" if kernel.byte_order == "little" else ">",
         long_size=kernel.long_size,
         data_offset=data_offset,
-        buffers=buffers,
+        buffers=tuple(buffers),
         cpu_count=kernel.cpu_count,
-        header_page_text=header_page_text,
-        header_event_text=header_event_text,
-        cmdlines=parse_cmdlines(cmdlines_text),
-        tgids=_parse_tgids(tgids_text),
+        header_page_text=header_page,
+        header_event_text=parts.text("header_event"),
+        cmdlines=parse_cmdlines(parts.text("saved_cmdlines", missing="")),
+        tgids=_parse_tgids(parts.text("saved_tgids", missing="")),
         printk_formats=parse_printk_formats(printk_text),
         symbols=KernelSymbols(kallsyms_text) if kallsyms_text else None,
         kallsyms_text=kallsyms_text,
@@ -160,7 +156,7 @@ def make_trace_data(
         uname=kernel.uname,
         wall_offset_ns=_wall_offset_ns(manifest, buffers),
         options=manifest.options,
-        latency_text=latency_text,
+        latency_text=parts.text(LATENCY_FILE, missing=""),
         drifts=manifest.drifts,
     )
 
@@ -183,31 +179,41 @@ def _wall_offset_ns(manifest: Manifest, buffers: Sequence[Buffer]) -> int | None
     return None
 
 
-def _kallsyms(directory: Path) -> str:
-    path = directory / KALLSYMS_FILE
-    try:
-        data = _bytes(path)
-        text = zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_KALLSYMS_BYTES)
-    except FileNotFoundError:
-        return ""
-    except (OSError, zstandard.ZstdError):
-        return ""  # without symbols addresses stay numbers; the events are all there
-    return text.decode("utf-8", "replace")
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The files of one recording that are read whole."""
 
+    directory: Path
+    files: Mapping[str, HeldFile]
 
-def _text(directory: Path, name: str, *, missing: str | None = None) -> str:
-    path = directory / name
-    try:
-        return _bytes(path).decode("utf-8", "surrogateescape")
-    except OSError as error:
-        if missing is not None:
-            return missing
-        raise DecodeError(errno_text(error.errno or 0), file=str(path)) from error
+    def manifest(self) -> Manifest:
+        try:
+            return manifest_from_json(self.text(MANIFEST_FILE))
+        except ValueError as error:
+            first = str(error).splitlines()[0]
+            where = str(self.directory / MANIFEST_FILE)
+            raise DecodeError(f"not a manifest of trace-recipe: {first}", file=where) from error
 
+    def text(self, name: str, *, missing: str | None = None) -> str:
+        try:
+            return self._bytes(name).decode("utf-8", "surrogateescape")
+        except OSError as error:
+            if missing is not None:
+                return missing
+            where = str(self.directory / name)
+            raise DecodeError(errno_text(error.errno or 0), file=where) from error
 
-def _bytes(path: Path) -> bytes:
-    """Read a regular file: a recording from elsewhere may hold a pipe or a link to /dev/zero."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123 - of a descriptor
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return stream.read(_MAX_TEXT_BYTES)
+    def kallsyms(self) -> str:
+        limit = _MAX_KALLSYMS_BYTES
+        try:
+            data = self._bytes(KALLSYMS_FILE)
+            text = zstandard.ZstdDecompressor().decompress(data, max_output_size=limit)
+        except (OSError, zstandard.ZstdError):
+            return ""  # without symbols addresses stay numbers; the events are all there
+        return text.decode("utf-8", "replace")
+
+    def _bytes(self, name: str) -> bytes:
+        held = self.files.get(name)
+        if held is None:
+            raise FileNotFoundError(errno.ENOENT, name)
+        return held.read(_MAX_TEXT_BYTES)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["tool_version"]
 
 
+@cache
 def tool_version() -> str:
     """Return `trace-recipe X.Y.Z`."""
     try:

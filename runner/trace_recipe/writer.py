@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.decoder.merge import decode
 from trace_recipe.errors import OutputError, Problem
+from trace_recipe.events import Damage  # noqa: TC001 - pydantic reads it when it runs
 from trace_recipe.outputs import incomplete_output, report_command
 from trace_recipe.sinks import make_sink
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from trace_recipe.events import Damage, TraceData
+    from trace_recipe.events import TraceData
 
 __all__ = ["Target", "Written", "write_outputs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One output: the sink's name and options, and the open stream (or the folder's opener)."""
+    """One output: the sink's name and options, and the open stream (or the folder's opener).
+
+    With neither it is standard output.
+    """
 
     sink: str
     name: str
@@ -30,15 +34,26 @@ class Target:
     stream: IO[bytes] | None = None
     open_file: Callable[[str], IO[bytes]] | None = None
 
+    @property
+    def is_standard_output(self) -> bool:
+        """Whether nothing else was opened for it."""
+        return self.stream is None and self.open_file is None
+
 
 @dataclass(slots=True)
 class Written:
-    """How it went: damaged parts of the recording, problems, the errno of each broken target."""
+    """How it went: damaged parts of the recording, problems, the errno of each broken target.
+
+    `remarks` are what a reader of the recording had to say. After a pass that `was_stopped` or
+    `has_failed` no output is whole.
+    """
 
     damages: list[Damage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     was_stopped: bool = False
+    has_failed: bool = False
 
 
 def write_outputs(
@@ -47,13 +62,11 @@ def write_outputs(
     *,
     recording: Path,
     looks_for_damages: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Written:
     """Decode once and write every target; a target that fails is left, the others go on.
 
     Nothing is decoded when no target takes events, unless to look for damages. `recording` is where
-    the user finds the data. `should_stop` is asked between batches. Problems with outputs are
-    returned, not raised.
+    the user finds the data. Problems with outputs are returned, not raised.
     """
     written = Written()
     outputs = [_Output(target, recording, written) for target in targets]
@@ -61,9 +74,6 @@ def write_outputs(
         one.do(partial(one.sink.begin, data))
     if looks_for_damages or any(one.is_open and one.sink.takes_events for one in outputs):
         for events in decode(data):
-            if should_stop():
-                written.was_stopped = True
-                break
             written.damages += events.damages
             for one in outputs:
                 one.do(partial(one.sink.write, events))

@@ -25,6 +25,7 @@ from tests.requirements import need_command
 from tests.tracefs_tree import differences, snapshot
 from trace_recipe.decoder import decode
 from trace_recipe.formats import FieldKind
+from trace_recipe.held_files import hold_file
 from trace_recipe.trace_dat import read_trace_dat
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def recorded(tmp_path_factory):
 def test_the_recording_holds_a_million_events_of_every_kind_and_lost_none(recorded):
     manifest = json.loads((recorded.cli.directory / "kept.rec/manifest.json").read_text())
     counts: Counter[str] = Counter()
-    for events in decode(read_trace_dat(recorded.path)):
+    for events in decode(read_trace_dat(hold_file(recorded.path))):
         assert not events.gaps
         assert not events.damages
         for columns in events:
@@ -89,7 +90,7 @@ def test_the_recording_holds_a_million_events_of_every_kind_and_lost_none(record
 
 
 def test_every_field_of_every_event_is_the_one_that_trace_cmd_reads(recorded):
-    data = read_trace_dat(recorded.path)
+    data = read_trace_dat(hold_file(recorded.path))
     assert data.symbols is not None
     compared: Counter[str] = Counter()
     with trace_cmd_lines("-R", "-t", "-N", recorded.path) as lines:

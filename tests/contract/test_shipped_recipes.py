@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.tracefs_tree import is_recording
 from trace_recipe.decoder import decode
-from trace_recipe.recording import open_recording
+from trace_recipe.recording import hold_recording, open_recording
 
 pytestmark = pytest.mark.tracefs
 
@@ -99,7 +99,8 @@ def test_a_shipped_recipe_records_what_it_is_for(cli, untouched, name):
     assert "0 lost" in done.stderr
     restored = done.stderr.split("restored ")[1].split()[0].strip(";()")
     assert restored.split("/")[0] == restored.split("/")[1]
-    data = open_recording(cli.directory / "out.rec")
+    where = cli.directory / "out.rec"
+    data = open_recording(where, hold_recording(where))
     found = {columns.format.name for events in decode(data) for columns in events}
     assert set(events) <= found
     text = done.stdout

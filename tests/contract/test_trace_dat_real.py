@@ -20,6 +20,7 @@ from tests.trace_dat_cases import make_buffer, make_data
 from trace_recipe.decoder import decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
+from trace_recipe.held_files import hold_file
 from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
@@ -278,7 +279,7 @@ def test_what_trace_cmd_converts_we_read_and_write_again_unchanged(
     theirs = tmp_path / "theirs.dat"
     convert(ours, theirs, target, packing)
 
-    data = read_trace_dat(theirs)
+    data = read_trace_dat(hold_file(theirs))
     top, *others = data.buffers
     assert others == []
     assert (top.clock, top.subbuf_size_bytes) == ("mono", 4096)
@@ -300,7 +301,7 @@ def test_what_trace_cmd_splits_off_we_read(recorded, tmp_path):
     run_trace_cmd("split", "-i", ours, "-o", tmp_path / "part.dat", "-e", "1000")
 
     (part,) = tmp_path.glob("part.dat*")
-    data = read_trace_dat(part)
+    data = read_trace_dat(hold_file(part))
     found = [one for buffer in data.buffers for one in records(data, buffer)]
     assert found == expected[: len(found)]
     assert len(found) >= 1000
@@ -318,7 +319,7 @@ def test_two_instances_keep_their_names_and_events(recorded, tmp_path, version, 
         "first": len(expected),
         "second": len(expected),
     }
-    back = read_trace_dat(path)
+    back = read_trace_dat(hold_file(path))
     assert [one.name for one in back.buffers] == ["", "first", "second"]
     assert [records(back, one) for one in back.buffers] == [[], expected, expected]
     assert back.buffers[1].stats == buffer.stats
@@ -326,7 +327,7 @@ def test_two_instances_keep_their_names_and_events(recorded, tmp_path, version, 
     for target, packing in VARIANTS:
         theirs = tmp_path / f"{target}-{packing}.dat"
         convert(path, theirs, target, packing)
-        converted = read_trace_dat(theirs)
+        converted = read_trace_dat(hold_file(theirs))
         assert {one.name: records(converted, one) for one in converted.buffers if one.cpus} == {
             "first": expected,
             "second": expected,
@@ -369,7 +370,7 @@ def test_trace_cmd_makes_the_same_nanoseconds_of_processor_ticks(
     path = written(data, tmp_path / "trace.dat", version, compression)
 
     ours = sorted(
-        int(time) for events in decode(read_trace_dat(path)) for one in events
+        int(time) for events in decode(read_trace_dat(hold_file(path))) for one in events
         for time in one.timestamp_ns
     )  # fmt: skip
     assert len(ours) > 1500

@@ -25,6 +25,7 @@ from trace_recipe.decoder.live import LiveDecoder
 from trace_recipe.errors import DecodeError, OutputError
 from trace_recipe.events import ArrayPages, Buffer, Symbols, TickScale, TraceData
 from trace_recipe.formats import FieldKind, FormatError, parse_event_format
+from trace_recipe.held_files import HeldFile
 from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 from trace_recipe.writer import Target as Output
 from trace_recipe.writer import write_outputs
@@ -382,19 +383,16 @@ def _version7(random: Random) -> bytes:
 
 def run_trace_dat(made: FileInput) -> None:
     """Read a file, and write an output of what it holds."""
-    descriptor = os.memfd_create("trace.dat")
+    held = HeldFile(os.memfd_create("trace.dat"), "trace.dat")
+    with open(held.fd, "wb", closefd=False) as stream:
+        stream.write(made.content)
     try:
-        with open(descriptor, "wb", closefd=False) as stream:
-            stream.write(made.content)
-        try:
-            data = read_trace_dat(Path(f"/proc/self/fd/{descriptor}"))
-            if made.sink == "trace-dat":
-                write_trace_dat(io.BytesIO(), data)
-            else:
-                options = {"layout": "wide"} if made.sink == "csv" else {}
-                outputs = [Output(made.sink, "-", options, io.BytesIO())]
-                write_outputs(data, outputs, recording=Path("fuzz"))
-        except DecodeError as error:
-            check_problem(error.problems[0])
-    finally:
-        os.close(descriptor)
+        data = read_trace_dat(held)
+        if made.sink == "trace-dat":
+            write_trace_dat(io.BytesIO(), data)
+        else:
+            options = {"layout": "wide"} if made.sink == "csv" else {}
+            outputs = [Output(made.sink, "-", options, io.BytesIO())]
+            write_outputs(data, outputs, recording=Path("fuzz"))
+    except DecodeError as error:
+        check_problem(error.problems[0])

@@ -13,6 +13,7 @@ from trace_recipe.decoder import decode
 from trace_recipe.drift import Drift
 from trace_recipe.errors import DecodeError
 from trace_recipe.events import ArrayPages, Buffer, TickScale, TraceData
+from trace_recipe.held_files import hold_file
 from trace_recipe.page_files import FilePages
 
 
@@ -275,14 +276,14 @@ def test_a_file_decodes_like_memory_and_a_cut_tail_is_told(tmp_path):
     assert len(pages) > 2
     path = tmp_path / "cpu0.raw"
     path.write_bytes(b"head" + b"".join(pages))
-    whole = FilePages(path, 4096, 4)
+    whole = FilePages(hold_file(path), 4096, 4)
     assert (whole.count, whole.truncated_bytes) == (len(pages), 0)
     assert [row[4] for row in rows(decode(trace([{0: whole}]), batch_subbufs=1))] == list(
         range(1000)
     )
 
     path.write_bytes(b"head" + b"".join(pages)[: 2 * 4096 + 1000])
-    cut = FilePages(path, 4096, 4)
+    cut = FilePages(hold_file(path), 4096, 4)
     assert (cut.count, cut.truncated_bytes) == (3, 1000)
     assert cut.read(2, 5).shape == (1, 4096)
     batches = list(decode(trace([{0: cut}])))
@@ -298,18 +299,13 @@ def test_a_file_that_shrinks_decodes_up_to_its_new_end(tmp_path):
     pages = written(build, [(time, 1, time) for time in range(2000)])
     path = tmp_path / "cpu0.raw"
     path.write_bytes(b"".join(pages))
-    source = FilePages(path, 4096)
+    source = FilePages(hold_file(path), 4096)
     path.write_bytes(b"".join(pages)[: 3 * 4096])
     batches = list(decode(trace([{0: source}])))
     assert len(rows(batches)) == len(rows(decode(trace([{0: pages[:3]}]))))
     ((damage),) = damages(batches)
     assert damage.offset_bytes == 3 * 4096
     assert "became shorter" in damage.reason
-
-
-def test_a_missing_file_is_a_decode_error(tmp_path):
-    with pytest.raises(DecodeError, match="No such file"):
-        FilePages(tmp_path / "none", 4096)
 
 
 def test_damages_that_the_pages_know_of_are_told():

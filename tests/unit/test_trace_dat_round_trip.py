@@ -14,6 +14,7 @@ import zstandard
 from tests.trace_dat_cases import contents, make_buffer, make_data, written
 from trace_recipe.decoder import decode
 from trace_recipe.errors import DecodeError, OutputError
+from trace_recipe.held_files import hold_file
 from trace_recipe.sinks.trace_dat import TraceDatSink
 from trace_recipe.trace_dat import read_trace_dat
 from trace_recipe.trace_dat.pages import PlainPages
@@ -42,7 +43,7 @@ def variant(request):
 
 def again(data, path, **options):
     path.write_bytes(written(data, **options))
-    return read_trace_dat(path)
+    return read_trace_dat(hold_file(path))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -196,7 +197,7 @@ def test_a_scale_that_makes_no_sense_is_refused(tmp_path, variant, content, mess
     path.write_bytes(written(make_data(raw_options=((14, content),)), **variant))
 
     with pytest.raises(DecodeError, match=f"TSC2NSEC.*{message}"):
-        read_trace_dat(path)
+        read_trace_dat(hold_file(path))
 
 
 def test_frames_without_content_size_and_zlib_are_read(tmp_path):
@@ -206,7 +207,7 @@ def test_frames_without_content_size_and_zlib_are_read(tmp_path):
     for name, pack in packers.items():
         path = tmp_path / name[:4].decode()
         path.write_bytes(repacked(plain, name, pack))
-        back = read_trace_dat(path)
+        back = read_trace_dat(hold_file(path))
 
         assert contents(back.buffers[0]) == contents(make_data().buffers[0])
         assert back.kallsyms_text == make_data().kallsyms_text
@@ -276,7 +277,7 @@ def test_version_6_may_list_the_top_buffer_a_second_time(tmp_path):
     option = content.index(struct.pack("<HI", 3, 12)) + 6
     top = struct.pack("<Q", content.index(b"flyrecord\0"))
     path.write_bytes(content[:option] + top + bytes(4) + content[option + 12 :])
-    back = read_trace_dat(path)
+    back = read_trace_dat(hold_file(path))
 
     assert [contents(buffer) for buffer in back.buffers] == [contents(data.buffers[0])]
 

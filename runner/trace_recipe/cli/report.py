@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trace_recipe.cli.messages import print_problems, say
-from trace_recipe.errors import DecodeError, OutputError, Problem, RecipeError
+from trace_recipe.errors import DecodeError, OutputError, Problem, RecipeError, errno_text
 
 if TYPE_CHECKING:
-    from trace_recipe.events import TraceData
+    from trace_recipe.held_files import HeldFile
+    from trace_recipe.invoker import Invoker
     from trace_recipe.output_folder import OutputFolder
     from trace_recipe.outputs import OutputFile
     from trace_recipe.writer import Written
@@ -76,7 +77,8 @@ def report(
     from trace_recipe.invoker import find_invoker
     from trace_recipe.output_folder import open_output_folder
     from trace_recipe.outputs import open_output_file
-    from trace_recipe.writer import Target, write_outputs
+    from trace_recipe.scribe import Scribe
+    from trace_recipe.writer import Target
 
     if output == "-" and (form is Form.TRACE_DAT or per_event):
         raise RecipeError(
@@ -95,36 +97,45 @@ def report(
     invoker = find_invoker(os.environ)
     target = Target(form, output, options)
     with contextlib.ExitStack() as stack:
-        data = _open(source)
+        files = _hold(source, invoker)
         opened: OutputFile | OutputFolder | None = None
-        if output == "-":
-            target = replace(target, stream=sys.stdout.buffer)
-        elif per_event and form is Form.CSV:
+        if per_event and form is Form.CSV:
             opened = open_output_folder(Path(output), invoker)
             options["layout"] = "per-event"
             target = replace(target, open_file=opened.open_file)
-        else:
+        elif output != "-":
             opened = open_output_file(Path(output), invoker)
             target = replace(target, stream=opened.stream)
         if opened is not None:
             stack.callback(opened.drop)
-        written = write_outputs(data, [target], recording=source, looks_for_damages=True)
-        if opened is not None:
+        scribe = Scribe([target], standard_output=sys.stdout.fileno())
+        stack.callback(scribe.close)
+        scribe.hold(source, files)
+        written = scribe.write(looks_for_damages=True)
+        if opened is not None and not written.has_failed:
             opened.keep(is_whole=not written.broken)
     if written.broken.get("-") == errno.EPIPE:  # a reader that has seen enough knows
         raise typer.Exit(OutputError.exit_status)
     _tell(written, source)
 
 
-def _open(source: Path) -> TraceData:
-    from trace_recipe.recording import is_recording, open_recording
-    from trace_recipe.trace_dat.reader import read_trace_dat
+def _hold(source: Path, invoker: Invoker) -> dict[str, HeldFile]:
+    """Open what is read with the invoking user's rights: errors and outputs show parts of it."""
+    from trace_recipe.held_files import hold_file
+    from trace_recipe.invoker import acting_as
+    from trace_recipe.recording import hold_recording, is_recording
+    from trace_recipe.scribe import TRACE_DAT
 
-    if source.is_dir():
-        if not is_recording(source):
-            raise DecodeError("not a recording: it has no manifest.json", file=str(source))
-        return open_recording(source)
-    return read_trace_dat(source)
+    with acting_as(invoker):
+        try:
+            if not source.is_dir():
+                return {TRACE_DAT: hold_file(source)}
+            if is_recording(source):
+                return hold_recording(source)
+        except OSError as error:
+            reason = errno_text(error.errno or 0)
+            raise DecodeError(f"cannot be read: {reason}", file=str(source)) from error
+    raise DecodeError("not a recording: it has no manifest.json", file=str(source))
 
 
 def _tell(written: Written, source: Path) -> None:

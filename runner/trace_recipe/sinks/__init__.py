@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trace_recipe.events import Events, TraceData
 
-__all__ = ["SINKS", "Sink", "make_sink"]
+__all__ = ["SINKS", "Sink", "load_sink", "make_sink"]
 
 
 class Sink(Protocol):
@@ -35,10 +37,15 @@ SINKS: dict[str, str] = {
 }
 
 
+def load_sink(name: str) -> Callable[..., Sink]:
+    """Import the sink called `name` and return its class; raises KeyError when unknown."""
+    module, _, class_name = SINKS[name].partition(":")
+    return cast("Callable[..., Sink]", getattr(import_module(module), class_name))
+
+
 def make_sink(name: str, stream: IO[bytes] | None, **options: Any) -> Sink:
     """Return the sink called `name` on an open binary stream; raises KeyError when unknown.
 
     The stream is None for a sink that opens its own files through the option `open_file`.
     """
-    module, _, class_name = SINKS[name].partition(":")
-    return cast("Sink", getattr(import_module(module), class_name)(stream, **options))
+    return load_sink(name)(stream, **options)

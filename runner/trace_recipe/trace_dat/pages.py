@@ -16,9 +16,10 @@ from trace_recipe.page_files import FilePages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from trace_recipe.held_files import HeldFile
 
 __all__ = ["Chunk", "ChunkedPages", "CompressionError", "PlainPages", "decompress", "is_plausible"]
 
@@ -76,7 +77,7 @@ class ChunkedPages:
 
     def __init__(
         self,
-        path: Path,
+        file: HeldFile,
         subbuf_size_bytes: int,
         method: str,
         chunks: Sequence[Chunk],
@@ -84,7 +85,7 @@ class ChunkedPages:
     ) -> None:
         self.subbuf_size_bytes = subbuf_size_bytes
         self.damages = list(damages)
-        self._path = path
+        self._file = file
         self._method = method
         self._chunks = chunks
         ends = accumulate(chunk.plain_bytes // subbuf_size_bytes for chunk in chunks)
@@ -116,13 +117,12 @@ class ChunkedPages:
     def _unpack(self, chunk: Chunk) -> NDArray[np.uint8]:
         count = chunk.plain_bytes // self.subbuf_size_bytes
         try:
-            with self._path.open("rb") as stream:
-                stream.seek(chunk.offset_bytes)
-                plain = decompress(self._method, stream.read(chunk.packed_bytes), chunk.plain_bytes)
+            packed = self._file.read(chunk.packed_bytes, chunk.offset_bytes)
+            plain = decompress(self._method, packed, chunk.plain_bytes)
         except OSError as error:
             what = f"cannot read the sub-buffers: {errno_text(error.errno or 0)}"
             where = chunk.offset_bytes
-            raise DecodeError(what, file=str(self._path), offset_bytes=where) from error
+            raise DecodeError(what, file=self._file.name, offset_bytes=where) from error
         except CompressionError as error:
             damage = (chunk.offset_bytes, f"chunk of {count} sub-buffers: {error}")
             if damage not in self.damages:

@@ -33,7 +33,8 @@ from trace_recipe.trace_dat.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from trace_recipe.held_files import HeldFile
 
 __all__ = ["read_trace_dat"]
 
@@ -55,7 +56,7 @@ _FILE_OPTIONS = frozenset(
 )  # fmt: skip
 
 
-def read_trace_dat(path: Path) -> TraceData:
+def read_trace_dat(file: HeldFile) -> TraceData:
     """Read a trace.dat; its sub-buffers stay in the file, which must not change meanwhile.
 
     Times are left as recorded: TIME_SHIFT (a guest's clock) and OFFSET are not applied, DATE and
@@ -63,15 +64,12 @@ def read_trace_dat(path: Path) -> TraceData:
     Raises DecodeError when the file is not a trace.dat, its header, formats or scale are
     unreadable, or it holds only a latency tracer's text.
     """
-    path = path.absolute()
     try:
-        with path.open("rb") as stream:
-            end = stream.seek(0, 2)
-            stream.seek(0)
-            return _Reader(path, Cursor(stream, end, str(path))).read()
+        with file.stream() as stream:
+            return _Reader(file, Cursor(stream, file.size_bytes, file.name)).read()
     except OSError as error:
         reason = errno_text(error.errno or 0)
-        raise DecodeError(f"cannot be read: {reason}", file=str(path)) from error
+        raise DecodeError(f"cannot be read: {reason}", file=file.name) from error
 
 
 @dataclass
@@ -88,8 +86,8 @@ class _Found:
 class _Reader:
     """Reads one file from its cursor; `tables` and `found` collect."""
 
-    def __init__(self, path: Path, cursor: Cursor) -> None:
-        self.path = path
+    def __init__(self, file: HeldFile, cursor: Cursor) -> None:
+        self.file = file
         self.cursor = cursor
         self.tables = Tables()
         self.found = _Found()
@@ -163,7 +161,7 @@ class _Reader:
                 self.found.options.append((option, content))
 
     def cursor_of(self, content: bytes, origin: int = 0) -> Cursor:
-        cursor = Cursor(io.BytesIO(content), len(content), str(self.path), origin)
+        cursor = Cursor(io.BytesIO(content), len(content), self.file.name, origin)
         cursor.structs = self.cursor.structs
         return cursor
 
@@ -349,7 +347,7 @@ class _Reader:
         stats = cpu_stats(
             file_text(content) for one, content in found.options if one == Option.CPUSTAT
         )
-        regions = Regions(self.path, self.cursor, self.method)
+        regions = Regions(self.file, self.cursor, self.method)
         buffers = tuple(
             Buffer(
                 one.name,

@@ -14,8 +14,7 @@ from trace_recipe.errors import DecodeError
 from trace_recipe.trace_dat.pages import Chunk, ChunkedPages, PlainPages, is_plausible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from trace_recipe.held_files import HeldFile
     from trace_recipe.trace_dat.cursor import Cursor
 
 __all__ = ["BufferRegions", "Region", "Regions"]
@@ -46,8 +45,8 @@ class BufferRegions:
 class Regions:
     """Makes pages of regions; of two that overlap the later one is empty and damaged."""
 
-    def __init__(self, path: Path, cursor: Cursor, method: str) -> None:
-        self._path = path
+    def __init__(self, file: HeldFile, cursor: Cursor, method: str) -> None:
+        self._file = file
         self._cursor = cursor
         self._method = method
         self._taken: list[tuple[int, int]] = []  # (start, end), in order, without overlaps
@@ -82,12 +81,12 @@ class Regions:
         elif tail := length % size:
             there -= tail
             damages = ((offset + there, f"{tail} bytes are no whole sub-buffer"),)
-        return PlainPages(str(self._path), size, offset, there, damages=damages)
+        return PlainPages(self._file, size, offset, there, damages=damages)
 
     def _taken_already(self, region: Region, size: int) -> PlainPages:
         what = f"{region.size_bytes} bytes of sub-buffers are another CPU's too"
         damages = ((region.offset_bytes, what),)
-        return PlainPages(str(self._path), size, region.offset_bytes, 0, damages=damages)
+        return PlainPages(self._file, size, region.offset_bytes, 0, damages=damages)
 
     def _chunked(self, region: Region, size: int) -> PlainPages | ChunkedPages:
         """Find the chunks of one CPU, up to the first whose header cannot be true."""
@@ -124,7 +123,7 @@ class Regions:
             chunks.append(Chunk(start, packed, plain))
             place = start + packed
         self._allow(max((chunk.plain_bytes for chunk in chunks), default=0), offset)
-        return ChunkedPages(self._path, size, self._method, chunks, damages)
+        return ChunkedPages(self._file, size, self._method, chunks, damages)
 
     def _allow(self, unpacked_bytes: int, offset: int) -> None:
         """Refuse a file that makes much of little: decoding holds one chunk of every CPU."""
@@ -134,7 +133,7 @@ class Regions:
             raise DecodeError(
                 f"the CPUs' chunks need {self._unpacked_bytes} bytes at a time, of a file of"
                 f" {self._cursor.end}",
-                file=str(self._path),
+                file=self._file.name,
                 offset_bytes=offset,
             )
 

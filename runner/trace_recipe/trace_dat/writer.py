@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import metadata
 from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from trace_recipe.trace_dat.layout import (
     Option,
     Structs,
 )
+from trace_recipe.version import tool_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -105,7 +105,7 @@ class _File:
         made: list[tuple[int, bytes]] = [
             (Option.TRACECLOCK, _bytes(f"[{self.buffers[0][1].clock}]\n") + b"\0"),
             (Option.UNAME, _bytes(self.data.uname) + b"\0"),
-            (Option.VERSION, _bytes(f"trace-recipe {_version()}") + b"\0"),
+            (Option.VERSION, _bytes(tool_version()) + b"\0"),
         ]
         for name, buffer in self.buffers:
             head = f"\nBuffer: {name}\n\n" if name and buffer.stats else ""
@@ -281,10 +281,3 @@ def _blocks(pages: Pages, count: int) -> Iterator[NDArray[np.uint8]]:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("trace-recipe")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "0"
