@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import chain, count
+from itertools import chain
 
 __all__ = [
     "EventFormat",
@@ -190,13 +190,13 @@ def parse_header_page(text: str) -> HeaderPage:
 def _with_unique_names(groups: list[list[Field]]) -> list[list[Field]]:
     """Return the fields with other names where one is taken: fields are looked up by them."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one that was put behind a name
 
     def unique(one: Field) -> Field:
-        name = next(
-            name
-            for name in chain([one.name], (f"{one.name}_{number}" for number in count(2)))
-            if name not in taken
-        )
+        name = one.name
+        while name in taken:
+            numbers[one.name] = numbers.get(one.name, 1) + 1
+            name = f"{one.name}_{numbers[one.name]}"
         taken.add(name)
         return one if name == one.name else replace(one, name=name)
 
