@@ -261,3 +261,10 @@ def test_parameters_cannot_make_a_recipe_of_any_size():
 def test_of_what_is_never_closed_the_first_is_told():
     ((place, what, _, _),) = problems(f"description: '{'${ ' * 5000}'\n")
     assert (place, what) == ("r.yaml:4:15", "'${' is never closed")
+
+
+def test_names_are_guessed_for_the_first_of_very_many_unknown_parameters():
+    tags = ", ".join(["'${durtion}'"] * 50)
+    found = problems(f"params: {{duration: {{type: duration, default: 1s}}}}\ntags: [{tags}]\n")
+    fixes = [fix for *_, fix in found]
+    assert fixes == ["did you mean 'duration'?"] * 20 + ["declare 'durtion' under 'params'"] * 30

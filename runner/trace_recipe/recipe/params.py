@@ -29,6 +29,7 @@ _LEFT_ALONE = ("include", "params")
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 # Keys whose texts are filters, or end in one; in them quotes make a text.
 _FILTERED = frozenset({"filter", "triggers"})
+_GUESSED = 20  # so many problems are compared with all names of parameters
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -236,7 +237,8 @@ class _Placer:
             fix = "write '$${' for the characters '${'"
             return Problem(f"'${{{name}}}' is no parameter", refused.why, fix, key, place)
         has = f"it has {', '.join(self._declarations)}" if self._declarations else ""
-        fix = _did_you_mean(name, self._declarations) or f"declare '{name}' under 'params'"
+        near = _did_you_mean(name, self._declarations) if len(self.problems) < _GUESSED else ""
+        fix = near or f"declare '{name}' under 'params'"
         why = has or "the recipe has no parameters"
         return Problem(f"there is no parameter {name!r}", why, fix, key, place)
 
