@@ -372,7 +372,7 @@ def _version7(random: Random) -> bytes:
         content = struct.pack(f"{order}Q", start) + b"\0local\0"
         content += struct.pack(f"{order}II", subbuf_size, len(rows)) + b"".join(rows)
         options.append((3, content))
-        if len(options) * len(rows) > 10_000:
+        if len(options) * len(rows) > 3_000:
             break
     options += random.choices(options, k=random.choice((0, 0, 3, 500 if big < 1 << 20 else 2)))
     listed = b"".join(struct.pack(f"{order}HI", n, len(one)) + one for n, one in options)
