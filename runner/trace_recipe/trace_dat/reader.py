@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 _SUBBUF_LIMIT_BYTES = 1 << 20  # the kernel's (RB_WRITE_MASK in kernel/trace/ring_buffer.c)
 _CPU_LIMIT = 1 << 16
-_CPUS_LIMIT = 1 << 16  # of all buffers together
+_CPUS_LIMIT = 1 << 15  # of all buffers together
 _BLOCK_LIMIT = 1 << 12
 _OPTION_LIMIT = 1 << 17
 _SECTION_LIMIT_BYTES = 64 << 20
