@@ -129,6 +129,8 @@ class Stream:
 
     def waiting(self, bound: Bound) -> NDArray[np.uint8]:
         """Return the sub-buffers that can hold events up to `bound`."""
+        if not len(self._keys):  # most of a thousand CPUs at the end of a recording
+            return self._waiting
         return self._waiting[: _count_up_to(self._keys, bound, self.order)]
 
     def take(
