@@ -279,10 +279,14 @@ class _Parser:
         if self._peek() == ".":
             suffix = _NAME.match(self._text, self._at + 1)
             word = suffix[0] if suffix else ""
+            fix = f"write '{field}' alone, or '{field}.ustring' if it points to text of a program"
+            if word not in {"string", "str", "text", "comm"}:
+                fix = did_you_mean(word, ("ustring", "function"), otherwise="leave it out")
             raise self._wrong(
                 f"no suffix '.{word}' in filters",
-                did_you_mean(word, ("ustring", "function"), otherwise="leave it out"),
-                why="filters know .ustring (text in user memory) and .function (a kernel symbol)",
+                fix,
+                why="a field's own text needs none; there are .ustring (text in user memory) and"
+                " .function (a kernel symbol)",
             )
         self._skip_blanks()
         operator_offset = self._at

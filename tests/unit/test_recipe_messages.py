@@ -11,6 +11,10 @@ from trace_recipe.recipe.load import load_recipe
 from trace_recipe.recipe.model import RULES, Recipe, Trigger
 
 HEAD = "recipe: v1\nname: x\n"
+TRACES_NOTHING = (
+    "name what to trace, as in 'events: [sched:sched_switch]'; 'trace-recipe list events' shows"
+    " what there is"
+)
 EVENTS = HEAD + "events: [a:b]\n"
 
 
@@ -74,8 +78,9 @@ def test_a_message_has_place_key_line_caret_why_and_fix():
         ("recipe: v1\nevents: [a:b]\n", "1:1", "the key 'name' is missing", "add 'name: my-recipe'"),
         ("recipe: v2\nname: x\nevents: [a:b]\n", "1:9", "must be 'v1', not 'v2'", "write 'recipe: v1'"),
         ("recipe: 1\nname: x\nevents: [a:b]\n", "1:9", "must be 'v1', not the number 1", "write 'recipe: v1'"),
-        (HEAD, "1:1", "the recipe traces nothing", "add 'events:' with a list such as [sched:sched_switch]"),
-        (HEAD + "tracer: nop\n", "1:1", "the recipe traces nothing", "add 'events:' with a list such as [sched:sched_switch]"),
+        (HEAD, "1:1", "the recipe traces nothing", TRACES_NOTHING),
+        (HEAD + "tracer: nop\n", "3:9", "the recipe traces nothing", TRACES_NOTHING),
+        (HEAD + "events: []\n", "3:9", "the recipe traces nothing", TRACES_NOTHING),
         (HEAD + "event: [a:b]\n", "3:1", "unknown key 'event'", "did you mean 'events'?"),
         (HEAD + "events: a:b\n", "3:9", "must be a list, not 'a:b'", 'write it as a list: ["a:b"]'),
         (HEAD + "events: {event: a:b}\n", "3:9", "must be a list, not a mapping", "write '- ' in front of each entry"),

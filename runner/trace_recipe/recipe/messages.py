@@ -176,7 +176,7 @@ def one_each(findings: Iterable[Finding]) -> list[Finding]:
     for finding in [finding for finding in kept.values() if finding.at_key]:
         kept.pop((finding.path[:-1], "one_output_kind"), None)
     if any(path == () and key == "events" for path, key in meant):
-        kept.pop(((), "traces_nothing"), None)
+        kept = {at: one for at, one in kept.items() if at[1] != "traces_nothing"}
     return [
         finding
         for finding in kept.values()

@@ -1062,7 +1062,10 @@ def _second(paths: list[str], wanted: Callable[[str], bool]) -> tuple[str | int,
 def _traces_nothing(recipe: Recipe) -> tuple[str | int, ...] | None:
     tracer = recipe.tracer
     traces = tracer is not None and not (isinstance(tracer, Tracer) and tracer.name == "nop")
-    return None if recipe.events or traces or recipe.markers.model_fields_set else ()
+    if recipe.events or traces or recipe.markers.model_fields_set:
+        return None
+    given = [key for key in ("events", "tracer") if key in recipe.model_fields_set]
+    return tuple(given[:1])
 
 
 _TO_STDOUT = {
@@ -1217,7 +1220,8 @@ class Recipe(Model):
             "the recipe traces nothing",
             _traces_nothing,
             why="it has no events, no tracer other than nop and no markers",
-            fix="add 'events:' with a list such as [sched:sched_switch]",
+            fix="name what to trace, as in 'events: [sched:sched_switch]'; 'trace-recipe list"
+            " events' shows what there is",
             schema={
                 "anyOf": [
                     {"required": ["events"], "properties": {"events": {"minItems": 1}}},
