@@ -118,8 +118,7 @@ functions: {only: [vfs_read, vfs_open]}
 """
 IRQSOFF = """
 tracer: {name: irqsoff, threshold: 100us}
-options: {func_stack_trace: false}
-buffer: {mode: discard}
+options: {sym-offset: true}
 """
 WAKEUP = """
 tracer: wakeup

@@ -30,6 +30,10 @@ _PROPERTIES: Mapping[str, Any] = {
     "possible_cpus": {**_CPUS, "description": "CPUs that have a ring buffer."},
     "online_cpus": {**_CPUS, "description": "CPUs that were online when it was saved."},
     "tracers": {**_STRINGS, "description": "available_tracers."},
+    "instance_tracers": {
+        "anyOf": [_STRINGS, {"type": "null"}],
+        "description": "Those of them that an instance may use; null when that is not known.",
+    },
     "options": {**_STRINGS, "description": "Names in options/."},
     "clocks": {**_STRINGS, "description": "trace_clock."},
     "control_files": {**_STRINGS, "description": "Names in the top-level directory."},

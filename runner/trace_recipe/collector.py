@@ -24,6 +24,7 @@ from trace_recipe.manifest import (
 from trace_recipe.plan import plan_to_json
 from trace_recipe.recorder import CpuStats, trace_clock_now
 from trace_recipe.recording import KALLSYMS_FILE, LATENCY_FILE
+from trace_recipe.tracers import LATENCY_TRACERS
 from trace_recipe.version import tool_version
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Collector", "finished_manifest"]
 
-LATENCY_TRACERS = frozenset(
-    {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
-)
 # What markers, trace_printk and the stacktrace option and trigger write without any tracer.
 _TRACERLESS_EVENTS = frozenset(
     {"print", "bprint", "bputs", "raw_data", "kernel_stack", "user_stack"}

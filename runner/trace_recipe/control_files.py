@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from trace_recipe.event_names import Glob
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
@@ -49,7 +51,7 @@ class ControlFile:
 
     `scope` is "shared" when a write in any instance shows in all of them; `top_only` files are
     missing in instances. Restore in ascending `order`. `clears_buffer`: every write wipes the
-    recorded data. `replaces`: a new content needs O_TRUNC, a plain write only adds.
+    recorded data. `adds`: a plain write only adds to what the file holds.
     """
 
     name: str
@@ -58,7 +60,7 @@ class ControlFile:
     top_only: bool = False
     clears_buffer: bool = False
 
-    replaces: ClassVar[bool] = False
+    adds: ClassVar[bool] = False
     by_lines: ClassVar[bool] = False
     """Entries of several owners live in the file: undo with `remove_lines`, never as a whole."""
 
@@ -79,6 +81,11 @@ class ControlFile:
     def same(self, a: str, b: str) -> bool:
         """Whether two readings mean the same state."""
         return self.value(a) == self.value(b)
+
+    def set_writes(self, text: str, now: str) -> tuple[Write, ...]:
+        """Return what writes a recipe's text into a file that reads `now`."""
+        del now
+        return (Write(truncate=False, text=text),)
 
     def restore_writes(self, before: str, now: str) -> tuple[Write, ...]:
         """Return what brings the file from the reading `now` back to `before`; empty when same."""
@@ -238,11 +245,15 @@ class _Pids(ControlFile):
     """Process ids; a plain write adds, only O_TRUNC takes out."""
 
     __slots__ = ()
-    replaces = True
+    adds = True
     by_lines = True
 
     def value(self, text: str) -> Hashable:
         return _pids(text)
+
+    def set_writes(self, text: str, now: str) -> tuple[Write, ...]:
+        del now
+        return (Write(truncate=True, text=text),)
 
     def remove_lines(self, before: str, applied: str, now: str) -> tuple[Write, ...]:
         ours = _pids(applied) - _pids(before)
@@ -259,16 +270,25 @@ class _Pids(ControlFile):
 class _Functions(ControlFile):
     """Function names; `commands` too in set_ftrace_filter, `func:mod:MODULE` in both ftrace files.
 
-    Put back by adding what is missing, then removing (`!name`) what is new: after O_TRUNC a kill
-    before the write leaves the running tracer with every function.
+    Changed by adding what is missing, then removing (`!name`) what is not wanted: after O_TRUNC a
+    kill before the write leaves the running tracer with every function.
     """
 
     __slots__ = ()
+    adds = True
     by_lines = True
 
     def value(self, text: str) -> Hashable:
         entries = Counter(_uncounted(line) for line in _function_lines(text))
         return frozenset(entries.items())
+
+    def set_writes(self, text: str, now: str) -> tuple[Write, ...]:
+        wanted = text.split()
+        found = [line for line in _function_lines(now) if not _is_command(line)]
+        surplus = [line for line in found if not any(_is_named(line, one) for one in wanted)]
+        if any(line.startswith(_NAMELESS) for line in surplus):
+            return (Write(truncate=True, text=text),)  # no name takes them out
+        return (Write(truncate=False, text=text), *_function_removals(surplus, [*found, *wanted]))
 
     def remove_lines(self, before: str, applied: str, now: str) -> tuple[Write, ...]:
         there = Counter(map(_uncounted, _function_lines(before)))
@@ -353,6 +373,7 @@ class _Trigger(ControlFile):
     """Trigger commands, the newest first; then the hists, the oldest first."""
 
     __slots__ = ()
+    adds = True
     by_lines = True
 
     def value(self, text: str) -> Hashable:
@@ -410,9 +431,8 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     *(
         ControlFile(f"options/{pattern}", "shared", 71)
         for pattern in (
-            "func_stack_trace",
-            "func-no-repeats",
-            "func-args",
+            "func_*",
+            "func-*",
             "funcgraph-*",
             "sleep-time",
             "graph-time",
@@ -536,6 +556,13 @@ def _function_name(line: str) -> str:
     """Return a name as it is written: `name [mod]` would be two tokens."""
     match = re.fullmatch(r"(\S+) \[([^\]]+)\]", line)
     return f"{match[1]}:mod:{match[2]}" if match else line
+
+
+def _is_named(line: str, pattern: str) -> bool:
+    """Whether a pattern as it is written, `GLOB` or `GLOB:mod:MODULE`, means the line shown."""
+    glob, _, module = pattern.partition(":mod:")
+    name, _, of_module = _function_name(line).partition(":mod:")
+    return line == pattern or (module in {"", of_module} and Glob(glob).matches(name))
 
 
 def _uncounted(line: str) -> str:

@@ -13,10 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.errors import KernelLacksError, TracefsError
 from trace_recipe.journal import journals
 from trace_recipe.plan import MakeInstance, SetFile
-from trace_recipe.planner import default_buffer_bytes
 from trace_recipe.prober import probe_kernel
 from trace_recipe.tracefs import MOUNT_POINT, Tracefs, find_mount
 

@@ -108,14 +108,18 @@ class Session:
                     raise
                 self.journal.made(self.tracefs.identity(step.file))
             case SetFile():
-                if self._is_set(step):
+                if step.file in self.inherited:
+                    return
+                rules, now = control_file(step.name), self.tracefs.read(step.file)
+                # An avoided write is an avoided side effect: an equal trace_clock wipes the buffer.
+                if not rules.adds and rules.same(now, f"{step.after}\n"):
                     return
                 # A side file that somebody else changed since the pre-image is theirs already.
                 files = (step.file, *(file for file in step.also if self._is_as_left(file)))
                 for file in files:
                     self.journal.intend(file)
-                text = self._bound(step.text)
-                self.tracefs.write(step.file, text, truncate=step.truncate)
+                for write in rules.set_writes(self._bound(step.text), now):
+                    self.tracefs.write(step.file, write.text, truncate=write.truncate)
                 for file in files:
                     if self.tracefs.exists(file):
                         self.readings[file] = self.tracefs.read(file)
@@ -124,14 +128,6 @@ class Session:
                 self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))
             case _:
                 assert_never(step)
-
-    def _is_set(self, step: SetFile) -> bool:
-        if step.file in self.inherited:
-            return True
-        # An avoided write is an avoided side effect: even an equal trace_clock wipes the buffer.
-        if step.truncate or step.name.endswith("/trigger"):
-            return False
-        return control_file(step.name).same(self.tracefs.read(step.file), f"{step.after}\n")
 
     def _is_as_left(self, file: str) -> bool:
         known = self.readings.get(file)

@@ -26,7 +26,8 @@ class Kernel:
 
     `control_files` are the names in the top-level directory, `options` the names in options/,
     `format_texts` maps `system:event` to its format file; `events` are all such names in order.
-    `functions` maps nothing when available_filter_functions is unreadable (None).
+    `instance_tracers` are those that may run in an instance; None when that is not known without
+    making one. `functions` maps nothing when available_filter_functions is unreadable (None).
     """
 
     release: str
@@ -37,6 +38,7 @@ class Kernel:
     possible_cpus: tuple[int, ...]
     online_cpus: tuple[int, ...]
     tracers: tuple[str, ...]
+    instance_tracers: tuple[str, ...] | None
     options: tuple[str, ...]
     clocks: tuple[str, ...]
     control_files: frozenset[str]
@@ -95,6 +97,7 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
         "possible_cpus": list(kernel.possible_cpus),
         "online_cpus": list(kernel.online_cpus),
         "tracers": list(kernel.tracers),
+        "instance_tracers": _list_or_none(kernel.instance_tracers),
         "options": list(kernel.options),
         "clocks": list(kernel.clocks),
         "control_files": sorted(kernel.control_files),
@@ -104,7 +107,7 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
         "readme": kernel.readme,
         "triggers": list(kernel.triggers),
         "refused": dict(kernel.refused),
-        "functions": None if kernel.functions is None else list(kernel.functions),
+        "functions": _list_or_none(kernel.functions),
     }
 
 
@@ -119,6 +122,9 @@ def kernel_from_json(data: Mapping[str, Any], *, origin: str) -> Kernel:
         possible_cpus=tuple(data["possible_cpus"]),
         online_cpus=tuple(data["online_cpus"]),
         tracers=tuple(data["tracers"]),
+        instance_tracers=None
+        if data["instance_tracers"] is None
+        else tuple(data["instance_tracers"]),
         options=tuple(data["options"]),
         clocks=tuple(data["clocks"]),
         control_files=frozenset(data["control_files"]),
@@ -131,3 +137,7 @@ def kernel_from_json(data: Mapping[str, Any], *, origin: str) -> Kernel:
         functions=data["functions"],
         origin=origin,
     )
+
+
+def _list_or_none(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)

@@ -1,19 +1,18 @@
-"""What can be checked in a recipe against one kernel, apart from events and the tracer's choice.
+"""What can be checked in a recipe against one kernel, apart from events, tracer and functions.
 
-Options, clock, buffer, scope, functions, required things, and the control files that they need.
+Options, clock, buffer, scope, markers, required things, and the control files that they need.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem
-from trace_recipe.event_names import Glob
-from trace_recipe.mistakes import absent_event, absent_option, denied_option, refused_file
+from trace_recipe.mistakes import absent_event, absent_option, denied_option, file_problem
 from trace_recipe.suggestions import did_you_mean, listed
 from trace_recipe.syntax_checks import SyntaxChecks
+from trace_recipe.tracers import PID_TRACERS
 
 if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
@@ -26,14 +25,14 @@ _MOST_GUESSES = 20
 
 
 class KernelChecks(SyntaxChecks):
-    """Collects what a kernel lacks beside the recipe's own mistakes."""
+    """Collects what a kernel lacks beside the recipe's own mistakes, and what is left out."""
 
     def __init__(self, loaded: LoadedRecipe, kernel: Kernel) -> None:
         super().__init__(loaded)
         self.kernel = kernel
         self.lacks: list[Problem] = []
         self._guesses = 0
-        self._function_names: dict[str | None, Counter[str]] = {}
+        self.skipped: list[tuple[str, str]] = []
         # The events of ftrace have formats, but cannot be switched on.
         self.events = tuple(name for name in kernel.events if not name.startswith("ftrace:"))
 
@@ -89,7 +88,7 @@ class KernelChecks(SyntaxChecks):
             )
             self.mistake(("buffer", "subbuf"), problem)
 
-    def check_scope(self) -> None:
+    def check_scope(self, tracer: str | None) -> None:
         """Check that the CPUs are there and that tasks can be chosen."""
         recipe, kernel = self.loaded.recipe, self.kernel
         scope = recipe.scope
@@ -103,14 +102,13 @@ class KernelChecks(SyntaxChecks):
                 )
                 self.lack(("scope", "cpus"), problem)
             self._need_file(("scope", "cpus"), "tracing_cpumask", "scope.cpus")
-        has_tracer = recipe.tracer is not None
         for key, files in (
             ("pids", ("set_event_pid", "set_ftrace_pid")),
             ("exclude_pids", ("set_event_notrace_pid", "set_ftrace_notrace_pid")),
         ):
             if getattr(scope, key):
                 self._need_file(("scope", key), files[0], f"scope.{key}")
-                if has_tracer and not recipe.events:
+                if tracer in PID_TRACERS:
                     self._need_file(("scope", key), files[1], f"scope.{key} of a tracer")
         if scope.follow and "event-fork" not in kernel.options:
             problem = Problem(
@@ -121,6 +119,7 @@ class KernelChecks(SyntaxChecks):
 
     def check_markers(self) -> None:
         """Check that markers can be written."""
+        self.check_marker_texts()
         markers = self.loaded.recipe.markers
         for key in ("start", "stop", "command_start", "command_exit"):
             if getattr(markers, key) is not None:
@@ -163,57 +162,10 @@ class KernelChecks(SyntaxChecks):
 
     def file_problem(self, file: str, purpose: str) -> Problem | None:
         """Return why a control file cannot be used for `purpose`, or None."""
-        if file not in self.kernel.control_files:
-            return Problem(
-                f"this kernel has no file '{file}', which {purpose} needs",
-                why="it is older than the file, or was built without it",
-                fix=f"leave {purpose} out, or use another kernel",
-            )
-        refused = self.kernel.refused.get(file)
-        return None if refused is None else refused_file(purpose, file, refused)
+        return file_problem(self.kernel, file, purpose)
 
     def lack(
         self, path: Path, problem: Problem, offset: int | None = None, *, at_key: bool = False
     ) -> None:
         """Note that this kernel cannot do what stands there."""
         self.lacks.append(self.placed(path, problem, offset, at_key=at_key))
-
-    def count_functions(self, pattern: str, module: str | None) -> int | None:
-        """Return how many functions a pattern matches, None when they are unknown."""
-        if self.kernel.functions is None:
-            return None
-        names, glob = self._functions_of(module), Glob(pattern)
-        if glob.is_plain:
-            return names[pattern]
-        return sum(names[name] for name in glob.among(names))
-
-    def _functions_of(self, module: str | None) -> Counter[str]:
-        """Return how often each function is there, of one module or of all."""
-        known = self._function_names.get(module)
-        if known is None:
-            known = self._function_names[module] = Counter(
-                line.partition(" ")[0]
-                for line in self.kernel.functions or ()
-                if module is None or line.endswith(f"[{module}]")
-            )
-        return known
-
-    def absent_function(self, pattern: str, module: str | None) -> Problem | None:
-        """Return the problem of a pattern that is known to match no function."""
-        if self.count_functions(pattern, module) != 0:
-            return None
-        of_module = f" of module '{module}'" if module else ""
-        if not Glob(pattern).is_plain:
-            return Problem(
-                f"'{pattern}' matches no function{of_module} of this kernel",
-                fix="'trace-recipe list functions' shows them",
-            )
-        return Problem(
-            f"no function '{pattern}'{of_module} in this kernel",
-            why="it is not built in, was inlined, is not loaded, or may not be traced",
-            fix=did_you_mean(
-                pattern,
-                self._functions_of(None) if self.may_guess() else (),
-                otherwise="'trace-recipe list functions' shows them",
-            ),
-        )

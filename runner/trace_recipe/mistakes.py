@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem
 from trace_recipe.suggestions import closest, did_you_mean, either, listed
+from trace_recipe.tracers import users_of_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,10 +24,12 @@ __all__ = [
     "denied_option",
     "denied_tracer",
     "eventless_name",
+    "file_problem",
     "foreign_tracer_option",
     "misnamed_event",
     "misnamed_tracer",
     "refused_file",
+    "top_level_tracer",
     "wrong_function",
     "wrong_module",
 ]
@@ -52,10 +55,6 @@ _EVENT_SYSTEMS = frozenset(
     {"sched", "syscalls", "raw_syscalls", "timer", "block", "net", "tcp", "sock", "kmem", "signal",
      "task", "workqueue", "writeback", "ext4", "xfs", "filemap", "power", "exceptions", "kvm"}
 )  # fmt: skip
-_OPTIONS_OF_TRACERS = {
-    "func_stack_trace": "function", "func-no-repeats": "function", "func-args": "function",
-    "sleep-time": "function_graph", "graph-time": "function_graph",
-}  # fmt: skip
 
 
 def misnamed_event(text: str) -> Problem | None:
@@ -225,6 +224,17 @@ def denied_tracer(name: str) -> Problem | None:
     return None
 
 
+def top_level_tracer(name: str) -> Problem:
+    """Say that a kernel allows a tracer at the top level only."""
+    return Problem(
+        f"the tracer '{name}' cannot run in an instance on this kernel",
+        why="it came to instances with Linux 6.11"
+        if name == "function_graph"
+        else "the available_tracers of its instances leave it out",
+        fix="write 'instance: top' (shared with everyone while it runs), or use another kernel",
+    )
+
+
 def denied_option(option: str, *, value: bool) -> Problem | None:
     """Refuse options that recipes set in another way, or that change the machine's trace."""
     if option == "overwrite":
@@ -245,30 +255,29 @@ def denied_option(option: str, *, value: bool) -> Problem | None:
             why="it stops trace_printk() of the whole machine",
             fix="remove it",
         )
-    if option == "test_nop_refuse":
+    if option in {"test_nop_accept", "test_nop_refuse"}:
         return Problem(
-            "the option 'test_nop_refuse' cannot be set",
-            why="it exists to be refused: the kernel tests itself with it",
+            f"the option '{option}' is not for recipes",
+            why="it changes nothing: the kernel tests itself with it",
             fix="remove it",
         )
     return None
 
 
-def foreign_tracer_option(option: str, tracer: str) -> Problem | None:
-    """Answer an option that belongs to another tracer than the recipe's."""
-    owner = _OPTIONS_OF_TRACERS.get(option)
-    if option.startswith("funcgraph-"):
-        owner = "function_graph"
-    elif owner is None and option.startswith(("func-", "func_")):
-        owner = "function"
-    elif option.startswith("blk_"):
-        owner = "blk"
-    if owner is None or owner == tracer:
+def foreign_tracer_option(option: str, tracer: str | None) -> Problem | None:
+    """Answer an option that only other tracers look at; None: the recipe sets no tracer."""
+    users = users_of_option(option)
+    if users is None or (tracer or "nop") in users:
         return None
+    owners = f"tracer{'s'[: len(users) > 1]} {listed(repr(one) for one in sorted(users))}"
+    fix = "remove it"
+    if len(users) == 1 and denied_tracer(*users) is None:
+        fix += f", or use the tracer '{listed(users)}'"
     return Problem(
-        f"the option '{option}' belongs to the tracer '{owner}', not to '{tracer}'",
+        f"the option '{option}' belongs to the {owners}, "
+        + (f"not to '{tracer}'" if tracer else "and the recipe has no tracer"),
         why="it would change nothing in this trace",
-        fix=f"remove it, or write 'name: {owner}'",
+        fix=fix,
     )
 
 
@@ -321,16 +330,44 @@ def wrong_module(name: str) -> Problem | None:
     )
 
 
-def refused_file(purpose: str, file: str, error_name: str) -> Problem:
-    """Say why the kernel refuses a file that exists."""
-    why, fix = f"opening '{file}' fails with {error_name}", f"leave {purpose} out"
+def file_problem(kernel: Kernel, file: str, purpose: str) -> Problem | None:
+    """Return why a control file cannot be used for `purpose`, or None."""
+    if file not in kernel.control_files:
+        return Problem(
+            f"this kernel has no file '{file}', which {purpose} needs",
+            why=_ABSENT_FILES.get(file, "it is older than the file, or was built without it"),
+            fix=f"leave {purpose} out, or use another kernel",
+        )
+    refused = kernel.refused.get(file)
+    return None if refused is None else refused_file(purpose, file, refused)
+
+
+_WITHOUT = "it is built without CONFIG_"
+_ABSENT_FILES = {
+    "buffer_subbuf_size_kb": "sub-buffers of other sizes came with Linux 6.8",
+    "set_event_notrace_pid": "excluding pids came with Linux 5.7",
+    "set_ftrace_notrace_pid": "excluding pids came with Linux 5.7",
+    "set_ftrace_filter": f"{_WITHOUT}DYNAMIC_FTRACE",
+    "set_ftrace_notrace": f"{_WITHOUT}DYNAMIC_FTRACE",
+    "set_ftrace_pid": f"{_WITHOUT}FUNCTION_TRACER",
+    "set_graph_function": f"{_WITHOUT}FUNCTION_GRAPH_TRACER",
+    "set_graph_notrace": f"{_WITHOUT}FUNCTION_GRAPH_TRACER",
+    "max_graph_depth": f"{_WITHOUT}FUNCTION_GRAPH_TRACER",
+}
+
+
+def refused_file(purpose: str, file: str, error_name: str, *, instead: str = "") -> Problem:
+    """Say why the kernel refuses a file that exists; `instead` is what can be done without it."""
+    why = f"opening '{file}' fails with {error_name}"
+    fix = f"leave {purpose} out{instead}, or use another kernel"
     if error_name == "EPERM":
-        why += ", also for root: the kernel is locked down (see /sys/kernel/security/lockdown)"
-        fix = "use events instead, or a kernel without lockdown"
+        why += ", for root too: kernel lockdown or a security module closes it"
+        fix = f"leave {purpose} out{instead}, or boot without lockdown"
+        fix += " ('cat /sys/kernel/security/lockdown' shows it)"
     elif error_name == "EACCES":
         why += ": the files of tracefs belong to root"
         fix = "run it as root"
     elif error_name == "ENODEV":
         why += ": tracing is disabled in this kernel"
         fix = "see the kernel log for why, and reboot"
-    return Problem(f"this kernel refuses {purpose}", why=why, fix=fix)
+    return Problem(f"this kernel refuses '{file}', which {purpose} needs", why=why, fix=fix)

@@ -71,7 +71,6 @@ class SetFile:
     scope: Scope
     place: Place | None
     key: str
-    truncate: bool = False
     also: tuple[str, ...] = ()
     starts: bool = False
 

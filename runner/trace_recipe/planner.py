@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trace_recipe.buffer_sizes import default_buffer_bytes, shown_size_kb, shown_subbuf_kb
 from trace_recipe.errors import KernelLacksError, Problem
+from trace_recipe.mistakes import file_problem, top_level_tracer
 from trace_recipe.plan import COMMAND, RUNNER, HoldFile, MakeInstance, Plan, Scope, SetFile, Step
+from trace_recipe.plan_notes import notes_of
+from trace_recipe.tracers import LATENCY_TRACERS, PID_TRACERS, TOP_LEVEL_OPTIONS, is_own_option
 from trace_recipe.triggers import parse_trigger, read_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from trace_recipe.plan import InstanceKind
     from trace_recipe.recipe.model import Recipe
-    from trace_recipe.resolver import ResolvedRecipe, ResolvedTracer
+    from trace_recipe.resolver import ResolvedRecipe
 
-__all__ = ["DEFAULT_BUFFER_BYTES", "default_buffer_bytes", "make_plan"]
+__all__ = ["make_plan"]
 
-DEFAULT_BUFFER_BYTES = 8 << 20
-"""Per CPU: loses nothing at 5 million events/s on two busy CPUs (formats.md, section 9.1)."""
-
-_MANY_CPUS = 16
-_MANY_CPUS_BUFFER_BYTES = 2 << 20
 _WATERMARK_PERCENT = 25
-_MIN_SUBBUF_KB = 4
 
 # What a new instance shows before anything is written to it.
 _FRESH = {
@@ -38,12 +37,6 @@ _FRESH = {
 _SHARED_FILES = frozenset(
     {"set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh"}
 )
-_TRACER_OPTION_PREFIXES = ("func", "funcgraph", "sleep-time", "graph-time", "blk_", "test_nop")
-
-
-def default_buffer_bytes(cpu_count: int) -> int:
-    """Return the size per CPU of a ring buffer for which the recipe names no size."""
-    return DEFAULT_BUFFER_BYTES if cpu_count <= _MANY_CPUS else _MANY_CPUS_BUFFER_BYTES
 
 
 def make_plan(
@@ -82,7 +75,6 @@ class _Planner:
         )
         self.prefix = f"instances/{self.instance}/" if self.instance else ""
         self.steps: list[Step] = []
-        self.notes: list[str] = []
         self.problems: list[Problem] = []
 
     def make(self) -> Plan:
@@ -106,18 +98,17 @@ class _Planner:
         self.set("tracing_on", "1", path=(), starts=True, also=self._expanded())
         self._triggers()
         if self.problems:
-            raise KernelLacksError(*self.problems)
-        self._say_what_is_shared()
+            raise KernelLacksError(*dict.fromkeys(self.problems))
         return Plan(
             recipe=recipe.name,
             recipe_path=self.resolved.loaded.path,
             instance_kind=self.kind,
             instance=self.instance,
             steps=tuple(self.steps),
-            notes=tuple(self.notes),
+            notes=notes_of(self.resolved, self.steps, self.kind),
             skipped=tuple(self.resolved.skipped),
             events=tuple(event.name for event in self.resolved.events),
-            tracer=self.resolved.tracer.name if self.resolved.tracer else "nop",
+            tracer=self._tracer_name(),
         )
 
     # -- one file -----------------------------------------------------------------------------
@@ -129,12 +120,11 @@ class _Planner:
         *,
         path: tuple[str | int, ...],
         text: str | None = None,
-        truncate: bool = False,
         also: Iterable[str] = (),
         starts: bool = False,
     ) -> None:
         """Add the step that makes `name` show `after`, unless it is refused here."""
-        shared = name in _SHARED_FILES or self._is_tracer_option(name)
+        shared = name in _SHARED_FILES or is_own_option(name.removeprefix("options/"))
         at_top = name in _SHARED_FILES
         prefix = "" if at_top else self.prefix
         file = f"{prefix}{name}"
@@ -155,7 +145,6 @@ class _Planner:
                 scope=Scope.PRIVATE if is_private and self.is_new else Scope.SHARED,
                 place=loaded.marks.place(path) if path else None,
                 key=key,
-                truncate=truncate,
                 also=tuple(also),
                 starts=starts,
             )
@@ -178,53 +167,32 @@ class _Planner:
         return _stripped(self.current(file))
 
     def _refuses(self, name: str, key: str, path: tuple[str | int, ...]) -> bool:
-        kernel = self.resolved.kernel
-        place = self.resolved.loaded.marks.place(path) if path else None
         head = name.split("/", 1)[0]
-        refused = kernel.refused.get(name)
-        if refused:
-            self.problems.append(
-                Problem(
-                    f"this kernel refuses '{name}' ({refused}), even to root",
-                    why="kernel lockdown or a security module closes the function tracing files",
-                    fix="leave this key out, or boot without lockdown; `trace-recipe doctor` shows"
-                    " what still works",
-                    key=key,
-                    place=place,
-                )
-            )
-            return True
-        if head not in kernel.control_files and head not in {"events", "options", "per_cpu"}:
-            self.problems.append(
-                Problem(
-                    f"this kernel has no control file '{head}'",
-                    why=_MISSING.get(head, "it is built without the feature or is too old"),
-                    fix="leave this key out, or use a kernel that has the file",
-                    key=key,
-                    place=place,
-                )
-            )
-            return True
-        return False
-
-    def _is_tracer_option(self, name: str) -> bool:
-        return name.startswith("options/") and name[8:].startswith(_TRACER_OPTION_PREFIXES)
+        if head in {"events", "options", "per_cpu"}:
+            return False
+        problem = file_problem(self.resolved.kernel, head, f"'{key}'" if key else "every run")
+        if problem is None:
+            return False
+        place = self.resolved.loaded.marks.place(path) if path else None
+        fix = problem.fix if path else "use another kernel"
+        self.problems.append(replace(problem, fix=fix).at(place, key))
+        return True
 
     # -- subjects -----------------------------------------------------------------------------
 
     def _buffer(self) -> None:
         buffer = self.recipe.buffer
         if buffer.subbuf is not None:
-            size_kb = max(_MIN_SUBBUF_KB, -(-buffer.subbuf // 1024))
+            page_size_bytes = self.resolved.kernel.page_size_bytes
+            subbuf_kb = shown_subbuf_kb(buffer.subbuf, page_size_bytes=page_size_bytes)
             path = ("buffer", "subbuf")
-            self.set("buffer_subbuf_size_kb", str(size_kb), path=path, also=self._sizes())
+            self.set("buffer_subbuf_size_kb", str(subbuf_kb), path=path, also=self._sizes())
         if buffer.size is not None:
-            size_kb = -(-buffer.size // 1024)
-            path = ("buffer", "size")
-            self.set("buffer_size_kb", str(size_kb), path=path, also=self._sizes())
+            self._buffer_size(buffer.size, path=("buffer", "size"))
         elif self.is_new:
-            size = default_buffer_bytes(len(self.resolved.kernel.possible_cpus))
-            self.set("buffer_size_kb", str(size // 1024), path=())
+            self._buffer_size(
+                default_buffer_bytes(len(self.resolved.kernel.possible_cpus)), path=()
+            )
         watermark = buffer.watermark
         if watermark is None and self.is_new:
             watermark = _WATERMARK_PERCENT
@@ -234,6 +202,19 @@ class _Planner:
                 str(watermark),
                 path=("buffer", "watermark") if buffer.watermark is not None else (),
             )
+
+    def _buffer_size(self, size_bytes: int, *, path: tuple[str | int, ...]) -> None:
+        kernel = self.resolved.kernel
+        asked_kb = -(-size_bytes // 1024)
+        name = "buffer_subbuf_size_kb"
+        subbuf_kb = self._before(f"{self.prefix}{name}", name)
+        shown_kb = shown_size_kb(
+            asked_kb,
+            subbuf_kb=int(subbuf_kb) if subbuf_kb else kernel.page_size_bytes // 1024,
+            header_bytes=kernel.header_page.data_offset,
+        )
+        name, also = "buffer_size_kb", self._sizes()
+        self.set(name, str(shown_kb), text=str(asked_kb), path=path, also=also)
 
     def _sizes(self) -> tuple[str, ...]:
         """Return what a write to the size of the ring buffer or of its sub-buffers changes too."""
@@ -263,13 +244,13 @@ class _Planner:
 
     def _options(self) -> None:
         recipe = self.recipe
-        overwrite = "1" if recipe.buffer.mode == "overwrite" else "0"
+        is_latency = self._tracer_name() in LATENCY_TRACERS
+        overwrite = "1" if recipe.buffer.mode == "overwrite" or is_latency else "0"
         path = ("buffer",) if "buffer" in recipe.model_fields_set else ()
         self.set("options/overwrite", overwrite, path=path)
-        for option, wanted in recipe.options.items():
+        for option, wanted in self.resolved.options.items():
             value = "1" if wanted else "0"
-            if self.prefix and option in {"record-cmd", "trace_printk", "printk-msg-only"}:
-                # Not in an instance's options/: only reachable through its trace_options.
+            if self.prefix and option in TOP_LEVEL_OPTIONS:
                 word = option if wanted else f"no{option}"
                 self.set("trace_options", word, path=("options", option))
                 continue
@@ -303,7 +284,7 @@ class _Planner:
 
     def _pids(self, name: str, pids: list[str], *, path: tuple[str | int, ...]) -> None:
         # Someone else's list in an existing instance is replaced, and put back afterwards.
-        self.set(name, " ".join(pids), text="\n".join(pids) + "\n", truncate=True, path=path)
+        self.set(name, " ".join(pids), text="\n".join(pids) + "\n", path=path)
 
     def _functions(
         self, name: str, patterns: Iterable[str], *, path: tuple[str | int, ...]
@@ -311,7 +292,7 @@ class _Planner:
         # The last name needs its line end: without it the kernel parses it at close and hides
         # its error.
         text = "".join(f"{pattern}\n" for pattern in patterns)
-        self.set(name, " ".join(patterns), text=text, truncate=True, path=path)
+        self.set(name, " ".join(patterns), text=text, path=path)
 
     def _filters(self) -> None:
         for event in self.resolved.events:
@@ -358,6 +339,10 @@ class _Planner:
         if tracer.max_graph_depth is not None:
             depth = str(tracer.max_graph_depth)
             self.set("max_graph_depth", depth, path=(*path, "max_graph_depth"))
+        allowed = self.current(f"{self.prefix}available_tracers")
+        if allowed is not None and not self.is_new and tracer.name not in allowed.split():
+            place = self.resolved.loaded.marks.place(path)
+            self.problems.append(top_level_tracer(tracer.name).at(place, _dotted(path)))
         # The tracer comes first: some reset the threshold or bring their options along.
         also = [f"{self.prefix}{name}" for name in ("tracing_max_latency",) if self._has(name)]
         self.set("current_tracer", tracer.name, path=path, also=also)
@@ -370,41 +355,16 @@ class _Planner:
     def _has(self, name: str) -> bool:
         return name in self.resolved.kernel.control_files
 
+    def _tracer_name(self) -> str:
+        return self.resolved.tracer.name if self.resolved.tracer else "nop"
+
     def _traces_functions(self) -> bool:
-        tracer: ResolvedTracer | None = self.resolved.tracer
-        return tracer is not None and tracer.name in {"function", "function_graph"}
+        return self._tracer_name() in PID_TRACERS
 
     def _expanded(self) -> tuple[str, ...]:
         # Enabling the first event expands the top level's ring buffer for good: on 6.1 even when
         # it is enabled in an instance (tracefs-state.md, section 12).
         return ("buffer_size_kb",) if "buffer_size_kb" in self.resolved.kernel.control_files else ()
-
-    def _say_what_is_shared(self) -> None:
-        if self.kind == "top":
-            self.notes.append(
-                "the top level is used: events that others have enabled there are recorded too,"
-                " and what its buffer holds is consumed"
-            )
-        shared = [
-            step.name
-            for step in self.steps
-            if isinstance(step, SetFile) and step.scope is Scope.SHARED and self.kind == "private"
-        ]
-        if shared:
-            names = ", ".join(dict.fromkeys(shared))
-            self.notes.append(f"shared with everyone while it runs: {names}")
-
-
-_MISSING: Mapping[str, str] = {
-    "buffer_subbuf_size_kb": "sub-buffers of other sizes came with Linux 6.8",
-    "set_event_notrace_pid": "excluding pids came with Linux 5.7",
-    "set_ftrace_filter": "it is built without CONFIG_DYNAMIC_FTRACE",
-    "set_ftrace_notrace": "it is built without CONFIG_DYNAMIC_FTRACE",
-    "set_ftrace_pid": "it is built without CONFIG_FUNCTION_TRACER",
-    "set_graph_function": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
-    "set_graph_notrace": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
-    "max_graph_depth": "it is built without CONFIG_FUNCTION_GRAPH_TRACER",
-}
 
 
 def _instance(recipe: Recipe, run_id: str) -> tuple[InstanceKind, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 from trace_recipe.errors import TracefsError
 from trace_recipe.kernel import Kernel
 from trace_recipe.tracefs import FormatTexts, Tracefs
+from trace_recipe.tracers import TOP_LEVEL_TRACERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["parse_cpu_list", "probe_kernel"]
 
+_KALLSYMS = Path("/proc/kallsyms")
 _TRIGGER_WORDS = re.compile(r"^# Available triggers:\n# (.*)$", re.MULTILINE)
 
 # Files whose refusal explains itself to a user: probed by opening them for reading only.
@@ -41,12 +44,16 @@ _PROBED = (
 )
 
 
-def probe_kernel(tracefs: Tracefs, *, with_functions: bool = False) -> Kernel:
+def probe_kernel(
+    tracefs: Tracefs, *, with_functions: bool = False, with_symbols: bool = False
+) -> Kernel:
     """Return what the live kernel offers; nothing is written. Raises TracefsError.
 
-    `with_functions` also reads available_filter_functions, which takes a while (40 000 lines).
+    `with_functions` also reads available_filter_functions, which takes a while (40 000 lines), and
+    `with_symbols` kallsyms (0.1 s), where only that tells whether instances have function_graph.
     """
     refused = _refused(tracefs)
+    tracers = tuple(tracefs.read("available_tracers").split())
     functions = _functions(tracefs) if with_functions else None
     uname = os.uname()
     return Kernel(
@@ -57,7 +64,8 @@ def probe_kernel(tracefs: Tracefs, *, with_functions: bool = False) -> Kernel:
         page_size_bytes=os.sysconf("SC_PAGESIZE"),
         possible_cpus=_cpus("possible"),
         online_cpus=_cpus("online"),
-        tracers=tuple(tracefs.read("available_tracers").split()),
+        tracers=tracers,
+        instance_tracers=_instance_tracers(tracefs, tracers, with_symbols=with_symbols),
         options=tracefs.list("options"),
         clocks=tuple(word.strip("[]") for word in tracefs.read("trace_clock").split()),
         control_files=frozenset(tracefs.list()),
@@ -92,6 +100,40 @@ def _cpus(kind: str) -> tuple[int, ...]:
 def _long_size(tracefs: Tracefs) -> int:
     match = re.search(r"commit;\toffset:\d+;\tsize:(\d+);", tracefs.read("events/header_page"))
     return int(match[1]) if match else 8
+
+
+def _instance_tracers(
+    tracefs: Tracefs, tracers: Sequence[str], *, with_symbols: bool
+) -> tuple[str, ...] | None:
+    """Return the tracers that an instance may use, or None when there is no sign of it.
+
+    An instance lists them. Without one, all kernels agree (`allow_instances` of struct tracer)
+    but on function_graph: it is allowed where allocate_fgraph_ops() gives every instance a
+    function graph of its own (both are of Linux 6.11, trace_functions_graph.c).
+    """
+    for name in tracefs.list("instances"):
+        instance = tracefs.instance(name)
+        # A buffer mapped at boot cannot be swapped, so such an instance lists fewer.
+        if instance.exists("last_boot_info"):
+            continue
+        with contextlib.suppress(TracefsError):  # it may just be going
+            return tuple(instance.read("available_tracers").split())
+    allowed = tuple(one for one in tracers if one not in TOP_LEVEL_TRACERS)
+    if "function_graph" not in allowed:
+        return allowed
+    has_symbol = _has_symbol("allocate_fgraph_ops") if with_symbols else None
+    if has_symbol is None:
+        return None
+    return allowed if has_symbol else tuple(one for one in allowed if one != "function_graph")
+
+
+def _has_symbol(name: str) -> bool | None:
+    """Whether the kernel has a symbol; None when it shows none. Names are shown to every user."""
+    try:
+        symbols = _KALLSYMS.read_bytes()
+    except OSError:
+        return None
+    return f" {name}\n".encode() in symbols if symbols else None
 
 
 def _refused(tracefs: Tracefs) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from trace_recipe.errors import Problem, TracefsError
+from trace_recipe.mistakes import top_level_tracer
 from trace_recipe.plan import MakeInstance, Plan, SetFile, Step
 
 __all__ = ["kernel_lacks", "refused"]
@@ -31,10 +32,14 @@ def kernel_lacks(step: Step, error: TracefsError, plan: Plan) -> Problem | None:
         )
     if name == "current_tracer" and error.errno == errno.EINVAL and plan.instance:
         assert isinstance(step, SetFile)
+        return top_level_tracer(step.after)
+    if name.startswith("options/") and error.errno == errno.ENOENT and plan.instance:
+        option = name.removeprefix("options/")
         return Problem(
-            f"tracer '{step.after}' cannot run in an instance on this kernel",
-            why="the kernel allows it at the top level only",
-            fix="say `instance: top` (shared with everyone while it runs)",
+            f"the option '{option}' is not in the instances of this kernel",
+            why="their options/ leaves it out: it belongs to the top level, or to a tracer that"
+            " instances may not use",
+            fix="write 'instance: top' (shared with everyone while it runs), or remove the option",
         )
     if name == "current_tracer" and error.errno == errno.EBUSY:
         assert isinstance(step, SetFile)

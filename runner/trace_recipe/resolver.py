@@ -13,20 +13,13 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import KernelLacksError, Problem, RecipeError
 from trace_recipe.filter_checks import check_filter
-from trace_recipe.kernel_checks import KernelChecks
 from trace_recipe.mistakes import (
     absent_event,
-    absent_option,
-    denied_option,
     eventless_name,
     misnamed_event,
-    misnamed_tracer,
-    refused_file,
-    wrong_function,
-    wrong_module,
 )
 from trace_recipe.recipe.model import EventAnyOf, Tracer
-from trace_recipe.suggestions import did_you_mean, listed
+from trace_recipe.suggestions import listed
 from trace_recipe.syntax_checks import (
     ParsedEvent,
     Path,
@@ -36,6 +29,8 @@ from trace_recipe.syntax_checks import (
     stand_in_events,
     tracers,
 )
+from trace_recipe.tracer_checks import ResolvedTracer, TracerChecks, resolved_tracer
+from trace_recipe.tracer_rules import idle_keys
 from trace_recipe.triggers import (
     TriggerSpec,
     check_trigger,
@@ -61,9 +56,6 @@ __all__ = [
 ]
 
 
-_PROBES_LOCKED_BY = "set_ftrace_filter"  # refused together with the function tracers by lockdown
-
-
 @dataclass(frozen=True, slots=True)
 class ResolvedEvent:
     """One event to enable; `triggers` are in the form that is written.
@@ -85,25 +77,12 @@ class ResolvedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedTracer:
-    """The tracer to set and its settings; the threshold is in microseconds, as tracing_thresh."""
-
-    name: str
-    options: Mapping[str, bool]
-    threshold_us: int | None
-    graph_functions: tuple[str, ...]
-    graph_notrace: tuple[str, ...]
-    max_graph_depth: int | None
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
 class ResolvedRecipe:
     """What a recipe means on one kernel: every event once, alternatives chosen.
 
     `functions_only` and `functions_not` are in the form that set_ftrace_filter takes;
-    `function_match_counts` has None where the kernel's functions are unknown. `skipped` are
-    optional things that the kernel lacks, with the reason. `cpus` None means all.
+    `function_match_counts` has None where the kernel's functions are unknown. `options` are those
+    that do something here. `skipped` is what is left out, with the reason. `cpus` None means all.
     """
 
     loaded: LoadedRecipe
@@ -113,6 +92,7 @@ class ResolvedRecipe:
     functions_only: tuple[str, ...] = ()
     functions_not: tuple[str, ...] = ()
     function_match_counts: Mapping[str, int | None] = field(default_factory=dict)
+    options: Mapping[str, bool] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
     cpus: tuple[int, ...] | None = None
 
@@ -142,12 +122,11 @@ class _Selected:
     triggers: dict[str, tuple[TriggerSpec, Path]] = field(default_factory=dict)
 
 
-class _Resolver(KernelChecks):
+class _Resolver(TracerChecks):
     """Adds what a kernel has, and the choice between alternatives."""
 
     def __init__(self, loaded: LoadedRecipe, kernel: Kernel) -> None:
         super().__init__(loaded, kernel)
-        self.skipped: list[tuple[str, str]] = []
         self._selected: dict[str, _Selected] = {}
 
     def resolve(self) -> ResolvedRecipe:
@@ -160,12 +139,15 @@ class _Resolver(KernelChecks):
             else:
                 self._take(self.parse_event(entry, path))
         tracer = self._tracer()
+        chosen = None if tracer is None else tracer.name
+        self.check_idle_keys()
+        options = self._options(chosen)
         self._check_anything_left(tracer)
-        counts = self._functions(tracer)
-        only, not_ = self._function_texts() if tracer is not None else ((), ())
+        counts = self.functions_seen(tracer)
+        only, not_ = self.function_texts() if tracer is not None else ((), ())
         self.check_kernel_options()
         self.check_clock_and_buffer()
-        self.check_scope()
+        self.check_scope(chosen)
         self.check_markers()
         self.check_requires()
         return ResolvedRecipe(
@@ -177,6 +159,7 @@ class _Resolver(KernelChecks):
             functions_not=not_,
             function_match_counts=counts,
             skipped=tuple(self.skipped),
+            options=options,
             cpus=recipe.scope.cpus,
         )
 
@@ -337,7 +320,17 @@ class _Resolver(KernelChecks):
                 self.lack(parsed.path, problem)
         return _merged(found, parsed.event.event, len(names))
 
-    # tracer and functions
+    # the tracer
+
+    def _options(self, tracer: str | None) -> dict[str, bool]:
+        """Return the options to set; keys that do nothing beside this tracer are skipped."""
+        recipe = self.loaded.recipe
+        options = dict(recipe.options)
+        for one in idle_keys(recipe, tracer):
+            if one.path[0] == "options":
+                del options[str(one.path[1])]
+            self.skipped.append((".".join(map(str, one.path)), one.problem.what))
+        return options
 
     def _tracer(self) -> ResolvedTracer | None:
         entry = self.loaded.recipe.tracer
@@ -349,14 +342,14 @@ class _Resolver(KernelChecks):
         if entry is None or len(self.mistakes) > before:
             return None
         if isinstance(entry, Tracer):
-            return self._only_tracer(entry, ("tracer",))
+            return self.only_tracer(entry, ("tracer",))
         reasons = []
         for index, alternative in enumerate(entry.any_of):
             at: Path = ("tracer", "any_of", index)
             if isinstance(alternative, Tracer):
-                lacks = self._tracer_lacks(alternative, at)
+                lacks = self.tracer_lacks(alternative, at)
                 if not lacks:
-                    return _resolved_tracer(alternative, at)
+                    return resolved_tracer(alternative, at)
                 reasons += [lack.what for lack in lacks]
             elif self._take_all([one for one in stand_ins.values() if one and one.is_below(at)]):
                 return None
@@ -371,14 +364,6 @@ class _Resolver(KernelChecks):
         self.lack(("tracer", "any_of"), problem)
         return None
 
-    def _only_tracer(self, tracer: Tracer, path: Path) -> ResolvedTracer:
-        problem = misnamed_tracer(tracer.name, self.kernel)
-        if problem is not None:
-            self.mistake((*path, "name"), problem, 0)
-        else:
-            self.lacks += self._tracer_lacks(tracer, path)
-        return _resolved_tracer(tracer, path)
-
     def _take_all(self, every: Sequence[ParsedEvent]) -> bool:
         """Take the events of an alternative if the kernel has all that are not optional."""
         needed = [one for one in every if not (one.names.is_negated or one.event.optional)]
@@ -387,109 +372,6 @@ class _Resolver(KernelChecks):
         for one in every:
             self._take(one)
         return True
-
-    def _tracer_lacks(self, tracer: Tracer, path: Path) -> list[Problem]:
-        if tracer.name not in self.kernel.tracers:
-            problem = Problem(
-                f"this kernel has no tracer '{tracer.name}'",
-                why=f"it has {listed(self.kernel.tracers)}",
-                fix=did_you_mean(
-                    tracer.name,
-                    self.kernel.tracers,
-                    otherwise="use one that it has, events, or another kernel",
-                ),
-            )
-            return [self.placed((*path, "name"), problem, 0)]
-        found = []
-        refused = self.kernel.refused.get(_PROBES_LOCKED_BY)
-        if tracer.name in {"function", "function_graph"} and refused is not None:
-            problem = refused_file(f"the tracer '{tracer.name}'", _PROBES_LOCKED_BY, refused)
-            found.append(self.placed((*path, "name"), problem, 0))
-        needed = (
-            ("threshold", "tracing_thresh", tracer.threshold is not None),
-            ("graph_functions", "set_graph_function", bool(tracer.graph_functions)),
-            ("graph_notrace", "set_graph_notrace", bool(tracer.graph_notrace)),
-            ("max_graph_depth", "max_graph_depth", tracer.max_graph_depth is not None),
-        )
-        for key, file, is_asked in needed:
-            problem_or_none = self.file_problem(file, f"'{key}'") if is_asked else None
-            if problem_or_none is not None:
-                found.append(self.placed((*path, key), problem_or_none, None))
-        for option, value in tracer.options.items():
-            if option in self.kernel.options or denied_option(option, value=value) is not None:
-                continue
-            problem = absent_option(option, self.kernel.options)
-            found.append(self.placed((*path, "options", option), problem, None, at_key=True))
-        for key in ("graph_functions", "graph_notrace"):
-            for index, pattern in enumerate(getattr(tracer, key)):
-                absent = self.absent_function(pattern, None)
-                if absent is not None:
-                    found.append(self.placed((*path, key, index), absent, 0))
-        return found
-
-    def _function_texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        functions = self.loaded.recipe.functions
-        if functions is None:
-            return (), ()
-        suffix = f":mod:{functions.module}" if functions.module else ""
-        only = functions.only or (("*",) if functions.module else ())
-        return (
-            tuple(f"{one}{suffix}" for one in only),
-            tuple(f"{one}{suffix}" for one in functions.not_),
-        )
-
-    def _functions(self, tracer: ResolvedTracer | None) -> dict[str, int | None]:
-        functions = self.loaded.recipe.functions
-        if functions is None:
-            return {}
-        self.check_functions()
-        if tracer is None:
-            self.skipped.append(("functions", "the chosen alternative has no tracer"))
-            return {}
-        for key, file, is_asked in (
-            ("only", "set_ftrace_filter", bool(functions.only or functions.module)),
-            ("not", "set_ftrace_notrace", bool(functions.not_)),
-        ):
-            problem = self.file_problem(file, f"functions.{key}") if is_asked else None
-            if problem is not None:
-                path: Path = (
-                    ("functions", key)
-                    if getattr(functions, "not_" if key == "not" else key)
-                    else ("functions", "module")
-                )
-                self.lack(path, problem)
-        counts: dict[str, int | None] = {}
-        for key, patterns in (("only", functions.only), ("not", functions.not_)):
-            for index, pattern in enumerate(patterns):
-                if wrong_function(pattern) is not None:
-                    continue
-                absent = self.absent_function(pattern, functions.module)
-                if absent is not None:
-                    self.lack(("functions", key, index), absent, 0)
-        for text in (one for texts in self._function_texts() for one in texts):
-            pattern, _, of_module = text.partition(":mod:")
-            counts[text] = self.count_functions(pattern, of_module or None)
-        module = None if functions.only else functions.module
-        if module is not None and wrong_module(module) is None and 0 in counts.values():
-            modules = {line.partition("[")[2].rstrip("]") for line in self.kernel.functions or ()}
-            problem = Problem(
-                f"no functions of a module '{module}' in this kernel now",
-                fix=did_you_mean(module, modules - {""}, otherwise="load it first"),
-            )
-            self.lack(("functions", "module"), problem, 0)
-        return counts
-
-
-def _resolved_tracer(tracer: Tracer, path: Path) -> ResolvedTracer:
-    return ResolvedTracer(
-        name=tracer.name,
-        options=dict(tracer.options),
-        threshold_us=None if tracer.threshold is None else tracer.threshold // 1000,
-        graph_functions=tracer.graph_functions,
-        graph_notrace=tracer.graph_notrace,
-        max_graph_depth=tracer.max_graph_depth,
-        path=path,
-    )
 
 
 def _merged(

@@ -13,6 +13,7 @@ from trace_recipe.control_files import FORK_OPTIONS, Write, control_file, path_i
 from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
 from trace_recipe.journal import journals, shared_lock
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
+from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:
     from trace_recipe.journal import Journal, JournalState
@@ -251,13 +252,12 @@ def _holders(directory: str) -> str:
     """Name the processes that keep a file of the instance open, separated by commas."""
     found: dict[str, None] = {}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+        with contextlib.suppress(OSError):  # it has ended
             name = (process / "comm").read_text().strip()
-        except OSError:
-            continue
-        if any(link.startswith(f"{directory}/") for link in links):
-            found[f"{name} (pid {process.name})"] = None
+            for link in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    if str(link.readlink()).startswith(f"{directory}/"):
+                        found[f"{name} (pid {process.name})"] = None
     return ", ".join(found)
 
 
@@ -270,18 +270,26 @@ def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:
 
 def _left(receipt: Receipt, state: JournalState) -> RestoreError:
     left = [line for line in receipt.lines if line.outcome is Outcome.LEFT]
-    directory = f"instances/{state.instance}"
-    if any(line.file == directory for line in left):  # its files stay with it
-        left = [line for line in left if not line.file.startswith(f"{directory}/")]
+    by_reason: dict[str, list[str]] = {}
+    for line in left:
+        by_reason.setdefault(line.reason, []).append(line.file)
     problems = [
         Problem(
-            f"'{line.file}' is not restored",
-            why=line.reason,
+            _not_restored(files, f"instances/{state.instance}"),
+            why=reason,
             fix=f"finish it with: trace-recipe recover {state.run_id}",
         )
-        for line in left
+        for reason, files in by_reason.items()
     ]
     return RestoreError(
         *problems,
         left=tuple(Left(line.file, line.before, line.now, line.reason) for line in left),
     )
+
+
+def _not_restored(files: list[str], instance: str) -> str:
+    if files[0] == instance:
+        inside = listed(path_in_instance(file) for file in files[1:])
+        also = f", nor what is set in it: {inside}" if inside else ""
+        return f"'{instance}' is not restored{also}"
+    return f"{listed(map(repr, files))} {'is' if len(files) == 1 else 'are'} not restored"

@@ -1,6 +1,6 @@
 """What can be checked in a recipe without a kernel: the texts that have a language of their own.
 
-Event names, filters, triggers, function patterns and settings that exclude each other.
+Event names, filters, triggers, function patterns and keys that exclude each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from trace_recipe.filters import FilterNode, FilterSyntaxError, parse_filter
 from trace_recipe.mistakes import (
     denied_option,
     denied_tracer,
-    foreign_tracer_option,
     misnamed_event,
     misnamed_tracer,
     wrong_function,
@@ -25,11 +24,17 @@ from trace_recipe.recipe.model import (
     Event,
     EventAnyOf,
     Tracer,
-    TracerAnyOf,
-    TracerEvents,
     Trigger,
 )
-from trace_recipe.suggestions import listed
+from trace_recipe.tracer_rules import (
+    Finding,
+    Path,
+    idle_on_every_kernel,
+    stand_in_events,
+    tracers,
+    wrong_settings,
+)
+from trace_recipe.tracers import FUNCTION_TRACERS
 from trace_recipe.triggers import (
     TriggerSpec,
     TriggerSyntaxError,
@@ -55,14 +60,6 @@ __all__ = [
     "stand_in_events",
     "tracers",
 ]
-
-Path = tuple[str | int, ...]
-
-_FUNCTION_TRACERS = frozenset(
-    {"function", "function_graph", "irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt",
-     "wakeup_dl"}
-)  # fmt: skip
-_THRESHOLD_TRACERS = (_FUNCTION_TRACERS - {"function"}) | {"hwlat", "osnoise", "timerlat"}
 
 _MOST_NAMES = 5000  # a kernel has about 2500 events
 _TOO_MANY_NAMES = Problem(
@@ -143,6 +140,8 @@ class SyntaxChecks:
                 self._check_names(parsed)
         for tracer, path in tracers(recipe.tracer):
             self.check_tracer(tracer, path)
+        self.check_idle_keys()
+        self.check_marker_texts()
         self.check_functions()
         self.check_options(recipe.options, ("options",))
         if recipe.requires is not None:
@@ -231,35 +230,15 @@ class SyntaxChecks:
 
     def check_tracer(self, tracer: Tracer, path: Path) -> None:
         """Check a tracer's settings against each other."""
-        name = tracer.name
-        problem = denied_tracer(name) or misnamed_tracer(name)
-        if problem is not None:
-            self.mistake((*path, "name"), problem)
-            return
-        if tracer.threshold is not None:
-            if name not in _THRESHOLD_TRACERS:
-                what = f"a threshold with the tracer '{name}', which does not look at it"
-                fix = f"remove it, or use one of {listed(sorted(_THRESHOLD_TRACERS))}"
-                self.mistake((*path, "threshold"), Problem(what, fix=fix))
-            elif tracer.threshold < 1000:
-                problem = Problem("a threshold below 1us", why="the kernel counts in microseconds")
-                self.mistake((*path, "threshold"), problem)
-        for key in ("graph_functions", "graph_notrace", "max_graph_depth"):
-            if getattr(tracer, key) not in (None, ()) and name != "function_graph":
-                what = f"'{key}' with the tracer '{name}'"
-                why = "only function_graph looks at it"
-                fix = "write 'name: function_graph', or remove it"
-                self.mistake((*path, key), Problem(what, why=why, fix=fix))
-        for key in ("graph_functions", "graph_notrace"):
-            for index, pattern in enumerate(getattr(tracer, key)):
-                problem = wrong_function(pattern)
-                if problem is not None:
-                    self.mistake((*path, key, index), problem)
-        for option in tracer.options:
-            problem = foreign_tracer_option(option, name)
-            if problem is not None:
-                self.mistake((*path, "options", option), problem, at_key=True)
-        self.check_options(tracer.options, (*path, "options"))
+        self._mistakes_of(wrong_settings(self.loaded.recipe, tracer, path))
+
+    def check_idle_keys(self) -> None:
+        """Check for keys that would do nothing beside the recipe's tracer."""
+        self._mistakes_of(idle_on_every_kernel(self.loaded.recipe))
+
+    def _mistakes_of(self, findings: Iterable[Finding]) -> None:
+        for one in findings:
+            self.mistake(one.path, one.problem, at_key=one.at_key)
 
     def check_functions(self) -> None:
         """Check function patterns, and that the tracer is one that they concern."""
@@ -268,7 +247,7 @@ class SyntaxChecks:
             return
         given = [tracer.name for tracer, _ in tracers(recipe.tracer)]
         is_known = not any(denied_tracer(name) or misnamed_tracer(name) for name in given)
-        if given and is_known and not any(name in _FUNCTION_TRACERS for name in given):
+        if given and is_known and not any(name in FUNCTION_TRACERS for name in given):
             what = f"functions with the tracer '{given[0]}', which traces no functions"
             fix = "write 'tracer: function' or 'tracer: function_graph', or remove 'functions'"
             self.mistake(("functions",), Problem(what, fix=fix))
@@ -317,6 +296,22 @@ class SyntaxChecks:
             if problem is not None:
                 self.mistake((*path, option), problem, at_key=True)
 
+    def check_marker_texts(self) -> None:
+        """Check that the option without which no marker is written is not switched off."""
+        recipe = self.loaded.recipe
+        if not recipe.markers.model_fields_set:
+            return
+        places: list[tuple[Mapping[str, bool], Path]] = [(recipe.options, ("options",))]
+        places += [(one.options, (*path, "options")) for one, path in tracers(recipe.tracer)]
+        for options, path in places:
+            if options.get("markers") is False:
+                problem = Problem(
+                    "the option 'markers' is off, and 'markers' has texts to write",
+                    why="the kernel refuses what is written to trace_marker then (EINVAL)",
+                    fix="write 'markers: true' here or remove it, or remove the key 'markers'",
+                )
+                self.mistake((*path, "markers"), problem, at_key=True)
+
     def mistake(
         self, path: Path, problem: Problem, offset: int | None = None, *, at_key: bool = False
     ) -> None:
@@ -331,23 +326,6 @@ class SyntaxChecks:
         written = _written(marks, path)
         place = marks.key_place(written) if at_key else marks.place(written, offset=offset)
         return problem.at(place, _key(written))
-
-
-def tracers(entry: Tracer | TracerAnyOf | None) -> Iterable[tuple[Tracer, Path]]:
-    """Yield every tracer of a recipe's `tracer`, with its path."""
-    if isinstance(entry, Tracer):
-        yield entry, ("tracer",)
-    elif entry is not None:
-        for index, one in enumerate(entry.any_of):
-            if isinstance(one, Tracer):
-                yield one, ("tracer", "any_of", index)
-
-
-def stand_in_events(entry: Tracer | TracerAnyOf | None) -> Iterable[tuple[Event, Path]]:
-    """Yield every event that can stand in for a tracer, with its path."""
-    for index, one in enumerate(entry.any_of if isinstance(entry, TracerAnyOf) else ()):
-        for at, event in enumerate(one.events if isinstance(one, TracerEvents) else ()):
-            yield event, ("tracer", "any_of", index, "events", at)
 
 
 def alternatives(entry: Event | EventAnyOf, path: Path) -> Iterable[tuple[Event, Path]]:

@@ -42,13 +42,11 @@ def _write(path: Path, text: str, flags: int = 0) -> None:
         os.close(fd)
 
 
-def _put(
-    name: str, after: str, *, text: str | None = None, truncate=False, also=(), starts=False
-) -> SetFile:
+def _put(name: str, after: str, *, text: str | None = None, also=(), starts=False) -> SetFile:
     prefix = f"instances/{NAME}/"
     return SetFile(
         prefix + name, name, None, after, after if text is None else text, Scope.PRIVATE, None, "",
-        truncate, tuple(prefix + one for one in also), starts,
+        tuple(prefix + one for one in also), starts,
     )  # fmt: skip
 
 
@@ -62,7 +60,7 @@ STEPS = (
     _put("trace_clock", "mono"),
     _put("buffer_percent", "10"),
     _put("options/sym-offset", "1"),
-    _put("set_event_notrace_pid", RUNNER, text=f"{RUNNER}\n", truncate=True),
+    _put("set_event_notrace_pid", RUNNER, text=f"{RUNNER}\n"),
     _put(f"{SCHED}/sched_switch/filter", "prev_prio < 7"),
     _put(f"{SCHED}/sched_switch/enable", "1"),
     _put(f"{SCHED}/sched_waking/enable", "1"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracefs_tree import differences, snapshot
-from trace_recipe.errors import ApplyError, KernelLacksError, State
+from trace_recipe.errors import ApplyError, KernelLacksError, RestoreError, State
 from trace_recipe.executor import apply
 from trace_recipe.journal import Journal, journals, read_journal
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
@@ -232,4 +232,45 @@ def test_a_torn_line_in_a_journal_does_not_stop_recover(instance, tmp_path):
     assert state is not None
     restore(state, Tracefs(MOUNT), Journal.adopt(state))
 
+    assert differences(before, snapshot()) == {}
+
+
+def test_a_held_instance_is_one_problem_that_names_its_files_and_who_holds_it(tmp_path, untouched):
+    name = f"tr-test-held-{os.getpid()}"
+    steps = (
+        MakeInstance(name, None),
+        _set(name, "tracing_on", "0"),
+        _set(name, "trace_clock", "mono"),
+        _set(name, "options/sym-offset", "1"),
+    )
+    session = _apply(_plan(name, *steps), tmp_path)
+    held = os.open(MOUNT / "instances" / name / "tracing_on", os.O_RDONLY)
+
+    try:
+        with pytest.raises(RestoreError) as refused:
+            session.restore()
+    finally:
+        os.close(held)
+    [state] = journals(tmp_path)
+    restore(state, Tracefs(MOUNT), Journal.adopt(state))
+
+    [problem] = refused.value.problems
+    assert problem.what == (
+        f"'instances/{name}' is not restored, nor what is set in it: options/sym-offset,"
+        " trace_clock, tracing_on"
+    )
+    assert f"(pid {os.getpid()})" in problem.why
+    assert "EBUSY" in problem.why
+    assert problem.fix == "finish it with: trace-recipe recover run1"
+    assert len(refused.value.left) == 4
+
+
+def test_an_option_that_only_the_top_level_has_is_a_lack_of_the_kernel(tmp_path, instance):
+    before = snapshot()
+
+    with pytest.raises(KernelLacksError, match="'blk_classic' is not in the instances") as refused:
+        _apply(_plan(instance.name, _set(instance.name, "options/blk_classic", "1")), tmp_path)
+
+    assert refused.value.state is State.RESTORED
+    assert "instance: top" in refused.value.problems[0].fix
     assert differences(before, snapshot()) == {}

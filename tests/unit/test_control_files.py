@@ -188,6 +188,43 @@ def test_functions_are_added_before_others_are_removed():
     )
 
 
+@pytest.mark.parametrize(
+    ("now", "removed"),
+    [
+        (ALL_FUNCTIONS, ""),
+        ("vfs_read\n", ""),
+        ("vfs_read\nvfs_open\nnf_hook [nf_tables]\n", "!vfs_open\n"),
+        ("tcp_x\nvfs_write\nnf_hook [other]\n", "!tcp_x\n!nf_hook:mod:other\n"),
+        ("vfs_open\n*:mod:ours\n*:mod:theirs\n", "!vfs_open\n!*:mod:theirs\n"),
+        ("vfs_open\nvfs_open:traceoff:unlimited\n", "!vfs_open\n"),
+    ],
+)
+def test_functions_are_set_without_a_moment_in_which_the_list_is_empty(now, removed):
+    text = "vfs_r*\nvfs_write\nnf_*:mod:nf_tables\n*:mod:ours\n"
+
+    writes = control_file("set_ftrace_filter").set_writes(text, now)
+
+    assert writes[0] == Write(truncate=False, text=text)
+    assert writes[1:] == ((Write(truncate=False, text=removed),) if removed else ())
+
+
+def test_functions_that_no_name_takes_out_go_by_truncation():
+    now = "__ftrace_invalid_address___16\nvfs_open\n"
+
+    writes = control_file("set_ftrace_filter").set_writes("vfs_read\n", now)
+
+    assert writes == (Write(truncate=True, text="vfs_read\n"),)
+
+
+def test_pids_are_set_by_truncation_and_other_files_by_a_plain_write():
+    assert control_file("set_event_pid").set_writes("7\n", "1\n") == (
+        Write(truncate=True, text="7\n"),
+    )
+    assert control_file("trace_clock").set_writes("mono", "[local] mono\n") == (
+        Write(truncate=False, text="mono"),
+    )
+
+
 def test_a_list_that_was_empty_is_emptied_by_truncation():
     row = control_file("set_ftrace_filter")
 

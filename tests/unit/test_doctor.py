@@ -39,6 +39,7 @@ KERNEL = Kernel(
         *("blk", "function", "function_graph", "irqsoff", "preemptoff", "wakeup", "hwlat"),
         *("osnoise", "timerlat", "nop"),
     ),
+    instance_tracers=None,
     options=("overwrite",),
     clocks=("local", "mono"),
     control_files=frozenset(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.errors import KernelLacksError
 from trace_recipe.kernel import kernel_from_json
 from trace_recipe.plan import COMMAND, RUNNER, MakeInstance, Scope, SetFile
-from trace_recipe.planner import default_buffer_bytes, make_plan
+from trace_recipe.planner import make_plan
 from trace_recipe.recipe.load import load_recipe
 from trace_recipe.resolver import resolve
 
@@ -100,7 +101,6 @@ def test_excluded_pids_stand_beside_the_runner():
     made = step(plan(f"{EVENT}scope: {{exclude_pids: [7, 8]}}\n"), "set_event_notrace_pid")
 
     assert (made.text, made.after) == (f"7\n8\n{RUNNER}\n", f"7 8 {RUNNER}")
-    assert made.truncate
 
 
 def test_the_pid_of_the_command_is_a_placeholder():
@@ -132,10 +132,10 @@ def test_a_mask_of_many_cpus_is_in_groups_of_32_bits():
     assert step(made, "tracing_cpumask").after == "8000,00000002,80000001"
 
 
-def test_sizes_are_rounded_up_to_kilobytes():
-    made = plan(f"{EVENT}buffer: {{size: 1000001, subbuf: 8K, watermark: 0, mode: discard}}\n")
+def test_sizes_are_shown_as_the_kernel_rounds_them():
+    made = plan(f"{EVENT}buffer: {{size: 1000001, subbuf: 5K, watermark: 0, mode: discard}}\n")
 
-    assert step(made, "buffer_size_kb").after == "977"
+    assert (step(made, "buffer_size_kb").text, step(made, "buffer_size_kb").after) == ("977", "982")
     assert step(made, "buffer_subbuf_size_kb").after == "8"
     assert step(made, "buffer_percent").after == "0"
     assert step(made, "options/overwrite").after == "0"
@@ -145,8 +145,8 @@ def test_a_machine_with_many_cpus_gets_smaller_buffers():
     many = replace(RICH, possible_cpus=tuple(range(17)))
 
     assert default_buffer_bytes(16) == 8 << 20
-    assert step(plan(EVENT), "buffer_size_kb").after == "8192"
-    assert step(plan(EVENT, many), "buffer_size_kb").after == "2048"
+    assert step(plan(EVENT), "buffer_size_kb").text == "8192"
+    assert step(plan(EVENT, many), "buffer_size_kb").text == "2048"
 
 
 def test_an_instance_that_is_there_keeps_its_size_and_its_values_are_the_ones_before():
@@ -240,7 +240,6 @@ def test_function_names_end_with_a_line_end_each():
     )
 
     assert made.text == "vfs_read\nvfs_write\n"
-    assert made.truncate
 
 
 def test_every_step_that_the_recipe_asks_for_has_its_place():
@@ -256,21 +255,92 @@ def test_every_step_that_the_recipe_asks_for_has_its_place():
 def test_a_file_that_the_kernel_does_not_have_fails_with_the_reason():
     old = replace(RICH, control_files=RICH.control_files - {"tracing_on"})
 
-    with pytest.raises(KernelLacksError, match="this kernel has no control file 'tracing_on'"):
+    with pytest.raises(KernelLacksError, match="no file 'tracing_on', which every run needs"):
         plan(EVENT, old)
 
 
 def test_a_file_that_the_kernel_refuses_fails_with_the_reason():
     locked = replace(RICH, refused={"trace_clock": "EPERM"})
 
-    with pytest.raises(KernelLacksError, match="refuses 'trace_clock' \\(EPERM\\), even to root"):
+    with pytest.raises(KernelLacksError, match="opening 'trace_clock' fails with EPERM, for root"):
         plan(f"{EVENT}clock: mono\n", locked)
 
 
 def test_a_kernel_without_a_list_of_excluded_pids_is_planned_without_it():
     old = replace(LOCKED, control_files=LOCKED.control_files - {"set_event_notrace_pid"})
 
-    assert "set_event_notrace_pid" not in files(plan(EVENT, old))
+    made = plan(EVENT, old)
+
+    assert "set_event_notrace_pid" not in files(made)
+    assert "trace-recipe itself does is recorded too" in made.notes[0]
+    assert "set_event_notrace_pid" in made.notes[0]
+    assert plan(f"{EVENT}scope: {{pids: [7]}}\n", old).notes == ()
+    assert plan(EVENT).notes == ()
+
+
+def test_a_kernel_without_a_list_of_excluded_pids_for_functions_says_so():
+    old = replace(RICH, control_files=RICH.control_files - {"set_ftrace_notrace_pid"})
+
+    assert "no set_ftrace_notrace_pid" in plan("tracer: function\n", old).notes[0]
+    assert plan("tracer: irqsoff\n", old).notes == ()
+
+
+def test_a_tracer_that_looks_at_no_pids_is_noted_beside_events_of_some():
+    body = f"tracer: irqsoff\n{EVENT}scope: {{pids: [7]}}\n"
+
+    assert "'irqsoff' measures every task" in plan(body).notes[0]
+
+
+def test_options_that_only_the_kernel_prints_by_are_noted():
+    made = plan(f"{EVENT}options: {{raw: true, hex: false, sym-offset: true}}\n")
+
+    assert "the options hex, raw;" in made.notes[0]
+    assert plan("tracer: irqsoff\noptions: {raw: true}\n").notes == ()
+
+
+def test_a_size_in_an_instance_counts_its_own_sub_buffers():
+    current = {"instances/mine/buffer_subbuf_size_kb": "16\n"}
+    made = plan(f"{EVENT}instance: mine\nbuffer: {{size: 100K}}\n", current=current, exists=True)
+
+    assert step(made, "buffer_size_kb").after == "111"
+
+
+@pytest.mark.parametrize("key", ["size", "subbuf"])
+def test_a_size_and_other_sub_buffers_change_the_sizes_of_every_cpu(key):
+    two = replace(RICH, possible_cpus=(0, 1))
+    body = f"{EVENT}instance: mine\nbuffer: {{{key}: 16K}}\n"
+    made = plan(body, two, exists=True)
+
+    [sizes] = [
+        one.also for one in made.steps if isinstance(one, SetFile) and one.name[:6] == "buffer"
+    ]
+    assert {file.removeprefix("instances/mine/") for file in sizes} == {
+        "buffer_size_kb",
+        "per_cpu/cpu0/buffer_size_kb",
+        "per_cpu/cpu1/buffer_size_kb",
+    }
+
+
+def test_an_option_of_every_instance_is_not_taken_for_a_tracers_own():
+    made = plan("tracer: function\nscope: {pids: [5], follow: true}\n")
+
+    assert step(made, "options/function-fork").scope is Scope.PRIVATE
+    assert step(made, "options/function-fork").also == ()
+
+
+def test_discard_is_not_planned_under_a_latency_tracer():
+    made = plan("tracer: {any_of: [irqsoff, function]}\nbuffer: {mode: discard}\n")
+
+    assert step(made, "options/overwrite").after == "1"
+
+
+def test_an_instance_that_lists_fewer_tracers_is_believed():
+    current = {"instances/boot/available_tracers": "function nop\n"}
+    body = "tracer: irqsoff\ninstance: boot\n"
+
+    with pytest.raises(KernelLacksError, match="'irqsoff' cannot run in an instance"):
+        plan(body, current=current, exists=True)
+    assert plan(body).tracer == "irqsoff"
 
 
 def test_the_same_recipe_gives_the_same_plan():

@@ -201,7 +201,25 @@ MISTAKES = [
     ("events: [sched:sched_switch]\noptions: {overwrite: false}", RecipeError, "overwrite", "buffer's mode", "mode: discard"),
     ("events: [sched:sched_switch]\noptions: {trace_printk_dest: true}", RecipeError, "trace_printk_dest", "takes it from", ""),
     ("events: [sched:sched_switch]\noptions: {trace_printk: false}", RecipeError, "trace_printk", "whole machine", ""),
-    ("events: [sched:sched_switch]\noptions: {test_nop_refuse: true}", RecipeError, "test_nop", "cannot be set", ""),
+    ("events: [sched:sched_switch]\noptions: {test_nop_refuse: true}", RecipeError, "test_nop", "tests itself", "remove it"),
+    ("events: [sched:sched_switch]\noptions: {test_nop_accept: true}", RecipeError, "test_nop", "tests itself", "remove it"),
+    ("events: [sched:sched_switch]\noptions: {func_stack_trace: true}", RecipeError, "func_stack", "the recipe has no tracer", "the tracer 'function'"),
+    ("events: [sched:sched_switch]\noptions: {blk_classic: true}", RecipeError, "blk_classic", "belongs to the tracer 'blk'", "remove it"),
+    ("tracer: irqsoff\noptions: {funcgraph-tail: true}", RecipeError, "funcgraph-tail", "not to 'irqsoff'", "the tracer 'function_graph'"),
+    ("tracer: function\noptions: {display-graph: true}", RecipeError, "display-graph", "belongs to the tracers 'irqsoff'", "remove it"),
+    ("tracer: irqsoff\noptions: {display-graph: true}", RecipeError, "display-graph", "in an instance", "instance: top"),
+    ("tracer: {name: irqsoff, options: {display-graph: true}}", RecipeError, "display-graph", "in an instance", "instance: top"),
+    ("tracer: wakeup\noptions: {latency-format: false}", RecipeError, "latency-format", "switches the option", "remove it"),
+    ("events: [sched:sched_switch]\noptions: {event-fork: true}", RecipeError, "event-fork", "names none", "follow: true"),
+    ("tracer: {name: function_graph, options: {funcgraph-prok: true}}", KernelLacksError, "funcgraph-prok", "no option", "'funcgraph-proc'"),
+    ("tracer: {name: function, options: {sym-ofset: true}}", KernelLacksError, "sym-ofset", "no option", "'sym-offset'"),
+    ("tracer: {any_of: [{name: function, options: {funcgraph-proc: true}}, irqsoff]}", RecipeError, "funcgraph-proc", "not to 'function'", ""),
+    ("events: [sched:sched_switch]\noptions: {markers: false}\nmarkers: {start: x}", RecipeError, "markers: false", "has texts to write", "'markers: true'"),
+    ("tracer: {name: function, options: {markers: false}}\nmarkers: {start: x}", RecipeError, "markers: false", "has texts to write", "'markers: true'"),
+    ("tracer: irqsoff\nscope: {pids: [1]}", RecipeError, "pids", "measures whole CPUs", "'cpus'"),
+    ("tracer: timerlat\nscope: {exclude_pids: [1]}", RecipeError, "exclude_pids", "measures whole CPUs", "'cpus'"),
+    ("tracer: {any_of: [irqsoff, wakeup]}\nscope: {pids: [1]}", RecipeError, "pids", "with the tracer 'irqsoff'", ""),
+    ("tracer: wakeup_rt\nbuffer: {mode: discard}", RecipeError, "discard", "options/overwrite on", "remove 'mode'"),
     ("events: [sched:sched_switch]\nscope: {cpus: '0,7'}", KernelLacksError, "'0,7'", "no CPU 7", ""),
     ("events: [sched:sched_switch]\nbuffer: {subbuf: 1G}", RecipeError, "1G", "1 to 128 pages, 4K to 512K", ""),
     ("events: [{event: sched:sched_switch, filter: prev_pio > 1}]", RecipeError, "prev_pio", "no field 'prev_pio'", "'prev_prio'"),
@@ -253,6 +271,11 @@ WITHOUT_A_KERNEL = [
     "tracer: {name: function, max_graph_depth: 3}",
     "tracer: function\nfunctions: {only: ['*']}",
     "events: [sched:sched_switch]\noptions: {overwrite: true}",
+    "events: [sched:sched_switch]\noptions: {func_stack_trace: true}",
+    "events: [sched:sched_switch]\noptions: {markers: false}\nmarkers: {stop: x}",
+    "tracer: irqsoff\nscope: {pids: [1]}",
+    "tracer: irqsoff\nbuffer: {mode: discard}",
+    "tracer: {any_of: [irqsoff, wakeup]}\nbuffer: {mode: discard}",
     "events: [sched:sched_switch]\nrequires: {events: [sched]}",
 ]
 
@@ -417,6 +440,63 @@ def test_alternatives_of_a_tracer_that_are_all_absent_give_each_reason():
     assert "preemptirq:irq_disable" in problem.why
 
 
+def test_what_only_another_alternative_looks_at_is_left_out_with_the_reason():
+    body = "tracer: {any_of: [irqsoff, function]}\nscope: {pids: [1]}\nbuffer: {mode: discard}\n"
+    skipped = dict(resolved(body + "options: {func_stack_trace: true}\n").skipped)
+
+    assert "measures whole CPUs" in skipped["scope.pids"]
+    assert "with the tracer 'irqsoff'" in skipped["buffer.mode"]
+    assert "not to 'irqsoff'" in skipped["options.func_stack_trace"]
+
+    without = replace(RICH, tracers=("function", "nop"))
+    result = resolved(body + "options: {func_stack_trace: true}\n", without)
+    assert (result.skipped, result.options) == ((), {"func_stack_trace": True})
+
+
+def test_switching_off_what_is_of_no_use_is_met_without_a_write():
+    body = "tracer: irqsoff\noptions: {func_stack_trace: false, sym-offset: true}\n"
+    result = resolved(body)
+
+    assert result.options == {"sym-offset": True}
+    assert [name for name, _ in result.skipped] == ["options.func_stack_trace"]
+
+
+def test_pids_beside_a_latency_tracer_choose_its_events():
+    body = "tracer: irqsoff\nevents: [sched:sched_switch]\nscope: {pids: [1]}\n"
+
+    assert resolved(body).skipped == ()
+
+
+def test_settings_of_a_tracer_that_is_no_tracer_are_not_judged():
+    assert only_problem("tracer: graph\noptions: {funcgraph-proc: true}\n")[1].key == "tracer"
+
+
+def test_a_tracer_that_instances_may_not_use_needs_the_top_level():
+    old = replace(RICH, instance_tracers=("function", "nop"))
+    error, problem = only_problem("tracer: function_graph\n", old)
+
+    assert type(error) is KernelLacksError
+    assert problem.what == "the tracer 'function_graph' cannot run in an instance on this kernel"
+    assert "6.11" in problem.why
+    assert "instance: top" in problem.fix
+    assert resolved("tracer: function_graph\ninstance: top\n", old).tracer is not None
+    assert "instances leave it out" in failed("tracer: irqsoff\n", old).problems[0].why
+
+
+def test_a_tracer_that_instances_may_not_use_makes_the_alternative_be_taken():
+    old = replace(RICH, instance_tracers=("function", "nop"))
+    tracer = resolved("tracer: {any_of: [function_graph, function]}\n", old).tracer
+
+    assert tracer is not None
+    assert tracer.name == "function"
+
+
+def test_a_kernel_that_shows_no_sign_of_it_is_tried():
+    unknown = replace(RICH, instance_tracers=None)
+
+    assert resolved("tracer: function_graph\n", unknown).tracer is not None
+
+
 def test_functions_are_counted_and_put_into_the_kernels_form():
     result = resolved("tracer: function\nfunctions: {only: ['vfs_*', ip_rcv], not: [vfs_fsync]}\n")
 
@@ -459,7 +539,7 @@ def test_a_locked_down_kernel_explains_why_functions_cannot_be_traced():
     assert [problem.key for problem in error.problems] == ["tracer", "functions.only"]
     for problem in error.problems:
         assert "EPERM" in problem.why
-        assert "locked down" in problem.why
+        assert "lockdown" in problem.why
 
 
 def test_tasks_of_a_tracer_need_their_own_file():

@@ -8,6 +8,7 @@ take less than about ten seconds there are named here. What must not run on the 
 CONTRACT_MODULES = (
     "tests/contract/test_control_files.py",
     "tests/contract/test_decoder_real.py",
+    "tests/contract/test_plan_is_true.py",
 )
 OPTIONS = ("-m", "tracefs", "-v", "-ra", "--durations=5")
 INNER_TESTS = ("tests/vm/inside", *CONTRACT_MODULES, *OPTIONS)

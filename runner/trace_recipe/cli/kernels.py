@@ -82,8 +82,12 @@ def live_tracefs() -> Tracefs:
 
 
 def live_kernel(tracefs: Tracefs, recipe: Recipe | None = None) -> Kernel:
-    """Probe the live kernel, its function names only when the recipe names functions."""
-    return probe_kernel(tracefs, with_functions=recipe is None or _names_functions(recipe))
+    """Probe the live kernel; what takes long only when the recipe asks for it."""
+    return probe_kernel(
+        tracefs,
+        with_functions=recipe is None or _names_functions(recipe),
+        with_symbols=recipe is None or _names_function_graph(recipe),
+    )
 
 
 def kernel_named(name: str, recipe: Recipe | None = None) -> Kernel:
@@ -117,3 +121,9 @@ def _names_functions(recipe: Recipe) -> bool:
     return recipe.functions is not None or "graph_" in json.dumps(
         recipe.model_dump(mode="json", exclude_unset=True).get("tracer") or ""
     )
+
+
+def _names_function_graph(recipe: Recipe) -> bool:
+    from trace_recipe.tracer_rules import tracers
+
+    return any(tracer.name == "function_graph" for tracer, _ in tracers(recipe.tracer))

@@ -22,6 +22,7 @@ from trace_recipe.errors import OutputError, Problem, RecipeError
 from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.outputs import open_output_file
 from trace_recipe.prober import probe_kernel
+from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
@@ -69,7 +70,7 @@ def save(
     """Save what the running kernel offers, so that recipes can be checked on another machine."""
     from trace_recipe.catalogue import save_catalogue
 
-    kernel = probe_kernel(live_tracefs(), with_functions=True)
+    kernel = probe_kernel(live_tracefs(), with_functions=True, with_symbols=True)
     text = save_catalogue(kernel)
     if str(file) == "-":
         sys.stdout.write(text)
@@ -93,7 +94,7 @@ def show(
 ) -> None:
     """Show a summary of a catalogue, or of the running kernel."""
     if file is None:
-        kernel = probe_kernel(live_tracefs(), with_functions=True)
+        kernel = probe_kernel(live_tracefs(), with_functions=True, with_symbols=True)
     else:
         from trace_recipe.catalogue import load_catalogue
 
@@ -107,6 +108,7 @@ def show(
         ("kernel", f"{kernel.release} {kernel.machine} ({kernel.long_size * 8} bit, {order})"),
         ("cpus", f"{len(kernel.possible_cpus)} possible, {len(kernel.online_cpus)} online"),
         ("tracers", " ".join(kernel.tracers)),
+        ("instances", _instance_tracers(kernel)),
         ("clocks", " ".join(kernel.clocks)),
         ("options", " ".join(kernel.options)),
         ("triggers", " ".join(kernel.triggers)),
@@ -120,6 +122,13 @@ def show(
         print(printable(f"{count:9}  {system}"))
 
 
+def _instance_tracers(kernel: Kernel) -> str:
+    if kernel.instance_tracers is None:
+        return "not known which tracers they may use"
+    kept_out = [one for one in kernel.tracers if one not in kernel.instance_tracers]
+    return f"all tracers but {listed(kept_out)}" if kept_out else "all tracers"
+
+
 def _summary(kernel: Kernel, systems: Counter[str]) -> dict[str, Any]:
     return {
         "release": kernel.release,
@@ -130,6 +139,7 @@ def _summary(kernel: Kernel, systems: Counter[str]) -> dict[str, Any]:
         "possible_cpus": list(kernel.possible_cpus),
         "online_cpus": list(kernel.online_cpus),
         "tracers": list(kernel.tracers),
+        "instance_tracers": kernel.instance_tracers,
         "clocks": list(kernel.clocks),
         "options": list(kernel.options),
         "triggers": list(kernel.triggers),

@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.tracefs_tree import differences, snapshot
+from trace_recipe.executor import apply
+from trace_recipe.plan import COMMAND, RUNNER
+from trace_recipe.planner import make_plan
+from trace_recipe.prober import probe_kernel
+from trace_recipe.recipe.load import load_recipe
+from trace_recipe.resolver import resolve
+from trace_recipe.tracefs import Tracefs
 
 TRACEFS = Path("/sys/kernel/tracing")
 GRAPH = """
@@ -35,6 +42,15 @@ options: {func_stack_trace: false}
 duration: 1s
 outputs: [{text: irqs.txt}]
 """
+TOP_FUNCTIONS = """
+recipe: v1
+name: top-functions
+instance: top
+tracer: {name: function_graph, graph_functions: [vfs_write]}
+functions: {only: ['vfs_w*', vfs_open], not: [vfs_writev]}
+outputs: [{text: o.txt}]
+"""
+LISTS = ("set_ftrace_filter", "set_ftrace_notrace", "set_graph_function")
 COUNTED = """
 recipe: v1
 name: counted
@@ -79,10 +95,12 @@ def test_function_graph_with_a_root_prints_the_nested_form(cli, recipe, unchange
     text = GRAPH.format(root="vfs_read", instance="")
     done = cli("run", str(recipe(text)))
     if done.returncode == 3:  # before Linux 6.11 it runs at the top level only
+        assert "recipe.yaml:5:16: error: tracer" in done.stderr
         assert "cannot run in an instance" in done.stderr
-        assert "state: restored" in done.stderr
+        assert "state: untouched" in done.stderr
+        assert cli("plan", str(recipe(text))).returncode == 3
         text = GRAPH.format(root="vfs_read", instance="instance: top")
-        done = cli("run", str(recipe(text)))
+        done = cli("run", "--allow-shared", str(recipe(text)))
 
     assert done.returncode == 0, done.stderr
     lines = (cli.directory / "graph.txt").read_text().splitlines()
@@ -168,3 +186,82 @@ def test_the_top_level_is_put_back_exactly(cli, recipe, unchanged):
 
     assert done.returncode == 0, done.stderr
     assert "the top level is used" in cli("plan", str(path)).stdout
+
+
+class WatchedTracefs(Tracefs):
+    """Keeps what the lists of functions read after every system call that can change them."""
+
+    def __init__(self, seen: dict[str, list[str]]) -> None:
+        super().__init__(TRACEFS)
+        self.seen = seen
+
+    def _look(self):
+        for file in LISTS:
+            self.seen[file].append((TRACEFS / file).read_text())
+
+    def write(self, path, text, *, truncate=False):
+        if truncate and path in LISTS:  # what a kill between the two calls leaves
+            os.close(os.open(TRACEFS / path, os.O_WRONLY | os.O_TRUNC))
+            self._look()
+        super().write(path, text, truncate=truncate)
+        self._look()
+
+
+def _write(file: str, text: str, flags: int = 0) -> None:
+    fd = os.open(TRACEFS / file, os.O_WRONLY | flags)
+    os.write(fd, text.encode())
+    os.close(fd)
+
+
+@pytest.fixture
+def functions_of_others():
+    """Somebody traces some functions at the top level."""
+    for file, text in zip(
+        LISTS, ("vfs_read\nvfs_open\n", "vfs_fsync\n", "vfs_read\n"), strict=True
+    ):
+        fd = os.open(TRACEFS / file, os.O_WRONLY | os.O_TRUNC)
+        for token in text.splitlines(keepends=True):
+            os.write(fd, token.encode())
+        os.close(fd)
+    _write("current_tracer", "function")
+    yield
+    _write("current_tracer", "nop")
+    for file in LISTS:
+        os.close(os.open(TRACEFS / file, os.O_WRONLY | os.O_TRUNC))
+
+
+def _planned(tracefs: Tracefs):
+    loaded = load_recipe("top.yaml", TOP_FUNCTIONS)
+    return make_plan(
+        resolve(loaded, probe_kernel(tracefs)),
+        run_id="top",
+        current=tracefs.read,
+        instance_exists=lambda name: False,
+    )
+
+
+def test_functions_at_the_top_level_change_without_a_moment_of_all_functions(
+    tmp_path, functions_of_others
+):
+    _expand_the_top_buffer()
+    before = snapshot()
+    seen: dict[str, list[str]] = {file: [] for file in LISTS}
+    tracefs = WatchedTracefs(seen)
+    bindings = {RUNNER: (os.getpid(),), COMMAND: ()}
+
+    session = apply(
+        _planned(tracefs), tracefs, run_id="top", state_directory=tmp_path, bindings=bindings
+    )
+    ours = {file: (TRACEFS / file).read_text().split() for file in LISTS}
+    session.restore()
+
+    assert {"vfs_write", "vfs_open"} <= {*ours["set_ftrace_filter"]}
+    assert "vfs_read" not in ours["set_ftrace_filter"]
+    assert (ours["set_ftrace_notrace"], ours["set_graph_function"]) == (
+        ["vfs_writev"],
+        ["vfs_write"],
+    )
+    for file in LISTS:
+        assert len(set(seen[file])) > 2, file
+        assert not [text for text in seen[file] if text.startswith("####")], file
+    assert differences(before, snapshot()) == {}
