@@ -275,7 +275,7 @@ def foreign_tracer_option(option: str, tracer: str | None) -> Problem | None:
         fix += f", or use the tracer '{listed(users)}'"
     return Problem(
         f"the option '{option}' belongs to the {owners}, "
-        + (f"not to '{tracer}'" if tracer else "and the recipe has no tracer"),
+        + (f"not to '{tracer}'" if tracer else "and no tracer is set"),
         why="it would change nothing in this trace",
         fix=fix,
     )

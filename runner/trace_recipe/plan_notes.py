@@ -68,6 +68,6 @@ def _on_outputs(resolved: ResolvedRecipe) -> Iterator[str]:
     printing = sorted(PRINTING_OPTIONS & asked.keys())
     if printing:
         yield (
-            f"only the kernel's own 'trace' file looks at the options {listed(printing)};"
-            " the outputs do not"
+            "options that change what the kernel's own 'trace' file shows, not the outputs:"
+            f" {listed(printing)}"
         )

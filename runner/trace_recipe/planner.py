@@ -10,6 +10,7 @@ from trace_recipe.errors import KernelLacksError, Problem
 from trace_recipe.mistakes import file_problem, top_level_tracer
 from trace_recipe.plan import COMMAND, RUNNER, HoldFile, MakeInstance, Plan, Scope, SetFile, Step
 from trace_recipe.plan_notes import notes_of
+from trace_recipe.present import Present
 from trace_recipe.tracers import LATENCY_TRACERS, PID_TRACERS, TOP_LEVEL_OPTIONS, is_own_option
 from trace_recipe.triggers import parse_trigger, read_form
 
@@ -24,15 +25,6 @@ __all__ = ["make_plan"]
 
 _WATERMARK_PERCENT = 25
 
-# What a new instance shows before anything is written to it.
-_FRESH = {
-    "tracing_on": "1",
-    "trace_clock": "local",
-    "current_tracer": "nop",
-    "buffer_percent": "50",
-    "set_event_pid": "",
-    "set_event_notrace_pid": "",
-}
 # Global whatever instance they are written through: tracefs-state.md, section (a).
 _SHARED_FILES = frozenset(
     {"set_graph_function", "set_graph_notrace", "max_graph_depth", "tracing_thresh"}
@@ -68,12 +60,12 @@ class _Planner:
     ) -> None:
         self.resolved = resolved
         self.recipe: Recipe = resolved.loaded.recipe
-        self.current = current
         self.kind, self.instance = _instance(self.recipe, run_id)
         self.is_new = self.kind == "private" or (
             self.kind == "named" and not instance_exists(self.instance)
         )
         self.prefix = f"instances/{self.instance}/" if self.instance else ""
+        self.present = Present(current, self.prefix, self.is_new)
         self.steps: list[Step] = []
         self.problems: list[Problem] = []
 
@@ -154,17 +146,7 @@ class _Planner:
         for step in reversed(self.steps):
             if isinstance(step, SetFile) and step.file == file:
                 return step.after
-        if self.is_new and file.startswith(self.prefix) and self.prefix:
-            if name.startswith("options/"):
-                return _stripped(self.current(name))
-            if name.endswith("/enable"):
-                return "0"
-            if name.endswith("/filter"):
-                return "none"
-            if name.endswith("/trigger"):
-                return ""
-            return _FRESH.get(name)
-        return _stripped(self.current(file))
+        return self.present.reading(file, name)
 
     def _refuses(self, name: str, key: str, path: tuple[str | int, ...]) -> bool:
         head = name.split("/", 1)[0]
@@ -339,8 +321,9 @@ class _Planner:
         if tracer.max_graph_depth is not None:
             depth = str(tracer.max_graph_depth)
             self.set("max_graph_depth", depth, path=(*path, "max_graph_depth"))
-        allowed = self.current(f"{self.prefix}available_tracers")
-        if allowed is not None and not self.is_new and tracer.name not in allowed.split():
+        listed = "available_tracers"
+        allowed = self.present.reading(f"{self.prefix}{listed}", listed)
+        if allowed is not None and tracer.name not in allowed.split():
             place = self.resolved.loaded.marks.place(path)
             self.problems.append(top_level_tracer(tracer.name).at(place, _dotted(path)))
         # The tracer comes first: some reset the threshold or bring their options along.
@@ -398,12 +381,3 @@ def _dotted(path: tuple[str | int, ...]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def _stripped(text: str | None) -> str | None:
-    if text is None:
-        return None
-    text = text.rstrip("\n")
-    if "[" in text and "]" in text and " " in text:  # `local [mono] …` shows the chosen one
-        return text[text.index("[") + 1 : text.index("]")]
-    return "" if text.startswith("# Available triggers") else text

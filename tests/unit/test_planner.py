@@ -165,6 +165,29 @@ def test_an_instance_that_is_there_keeps_its_size_and_its_values_are_the_ones_be
     assert {one.scope for one in made.steps} == {Scope.SHARED}
 
 
+def test_what_an_instance_takes_over_from_the_top_level_stands_before():
+    current = {
+        "options/sym-offset": "1\n",
+        "options/event-fork": "1\n",
+        "options/overwrite": "1\n",
+    }
+    body = f"{EVENT}options: {{sym-offset: false}}\nscope: {{pids: [7], follow: true}}\n"
+    made = plan(body, current=current)
+
+    assert step(made, "options/sym-offset").before == "1"
+    assert step(made, "options/overwrite").before == "1"
+    assert step(made, "options/event-fork").before == "0"
+
+
+def test_brackets_in_a_filter_of_somebody_else_are_text():
+    theirs = 'comm == "[kworker/0:1] x"'
+    current = {"instances/mine/events/sched/sched_switch/filter": f"{theirs}\n"}
+    body = "instance: mine\nevents: [{event: sched:sched_switch, filter: prev_pid > 1}]\n"
+    made = plan(body, current=current, exists=True)
+
+    assert step(made, "events/sched/sched_switch/filter").before == theirs
+
+
 def test_a_named_instance_that_is_not_there_is_made():
     made = plan(f"{EVENT}instance: mine\n")
 
@@ -294,7 +317,7 @@ def test_a_tracer_that_looks_at_no_pids_is_noted_beside_events_of_some():
 def test_options_that_only_the_kernel_prints_by_are_noted():
     made = plan(f"{EVENT}options: {{raw: true, hex: false, sym-offset: true}}\n")
 
-    assert "the options hex, raw;" in made.notes[0]
+    assert "not the outputs: hex, raw" in made.notes[0]
     assert plan("tracer: irqsoff\noptions: {raw: true}\n").notes == ()
 
 

@@ -203,7 +203,7 @@ MISTAKES = [
     ("events: [sched:sched_switch]\noptions: {trace_printk: false}", RecipeError, "trace_printk", "whole machine", ""),
     ("events: [sched:sched_switch]\noptions: {test_nop_refuse: true}", RecipeError, "test_nop", "tests itself", "remove it"),
     ("events: [sched:sched_switch]\noptions: {test_nop_accept: true}", RecipeError, "test_nop", "tests itself", "remove it"),
-    ("events: [sched:sched_switch]\noptions: {func_stack_trace: true}", RecipeError, "func_stack", "the recipe has no tracer", "the tracer 'function'"),
+    ("events: [sched:sched_switch]\noptions: {func_stack_trace: true}", RecipeError, "func_stack", "no tracer is set", "the tracer 'function'"),
     ("events: [sched:sched_switch]\noptions: {blk_classic: true}", RecipeError, "blk_classic", "belongs to the tracer 'blk'", "remove it"),
     ("tracer: irqsoff\noptions: {funcgraph-tail: true}", RecipeError, "funcgraph-tail", "not to 'irqsoff'", "the tracer 'function_graph'"),
     ("tracer: function\noptions: {display-graph: true}", RecipeError, "display-graph", "belongs to the tracers 'irqsoff'", "remove it"),
