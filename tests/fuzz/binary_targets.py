@@ -92,7 +92,8 @@ def make_pages(random: Random) -> PagesInput:
     if random.random() < 0.3:
         first, second = (random.choice((0, 1 << 20, 1 << 40, 1 << 63)) for _ in range(2))
         horizons = first, second
-    return PagesInput(data, random.choice((1, 2, 1000)), horizons)
+    count = sum(pages.count for one in buffers for pages in one.cpus.values())
+    return PagesInput(data, random.choice((1, 2, 1000)) if count < 500 else 1000, horizons)
 
 
 def _changed_pages(random: Random, build: PageBuilder) -> bytes:
