@@ -222,7 +222,7 @@ def test_a_line_feed_stays_inside_its_quotes():
     assert table(text)[0]["buf"] == 'one\ntwo "three", four'
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-bash", "@SUM(A1)", "\n=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-bash", "@SUM(A1)", "\n=1", "\uff1d1", "\uff201"])
 def test_text_cannot_be_a_formula(text):
     (row,) = wide(batch([record(IRQ, name=text.encode() + b"\0")]))
 

@@ -28,8 +28,8 @@ _SECOND_NS = 1_000_000_000
 
 
 def say(text: str) -> None:
-    """Print one line for the user beside the results."""
-    print(text, file=sys.stderr)
+    """Print lines for the user beside the results; what they quote cannot drive the terminal."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def can_ask() -> bool:

@@ -2,7 +2,7 @@ r"""CSV by RFC 4180: UTF-8, CRLF, quotes where needed; one wide file or one file
 
 Text comes from the trace, so anybody may have written it: characters that could drive a terminal
 become `\x1b` (a line feed stays, quoted), and text that a spreadsheet would take for a formula
-(`= + - @` first) gets a leading apostrophe. Numbers never do.
+(`= + - @` first, full-width or not) gets a leading apostrophe. Numbers never do.
 """
 
 from __future__ import annotations
@@ -269,7 +269,8 @@ def file_name(event_format: EventFormat) -> str:
     return f"{_UNSAFE.sub('_', f'{event_format.system}.{event_format.name}')}.csv"
 
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\n")
+# The full-width forms too: some spreadsheets take them for the plain ones.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _QUOTE_WHEN = re.compile(r'[",\r\n]')
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
