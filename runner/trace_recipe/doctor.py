@@ -17,7 +17,7 @@ from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.errors import KernelLacksError, TracefsError
 from trace_recipe.journal import journals
 from trace_recipe.plan import MakeInstance, SetFile
-from trace_recipe.prober import probe_kernel
+from trace_recipe.prober import available_bytes, probe_kernel
 from trace_recipe.tracefs import MOUNT_POINT, Tracefs, find_mount
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def look_at_machine(
         state_error=_state_error(state_directory),
         journals=found,
         journals_error=journals_error,
-        available_bytes=_available_bytes(),
+        available_bytes=available_bytes(),
         spool_directory=spool_directory,
         spool_free_bytes=_free_bytes(spool_directory),
         trace_cmd=shutil.which("trace-cmd"),
@@ -271,13 +271,6 @@ def _effective_capabilities() -> int:
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
     return 0
-
-
-def _available_bytes() -> int | None:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _free_bytes(directory: Path) -> int | None:

@@ -17,7 +17,7 @@ from trace_recipe.tracers import TOP_LEVEL_TRACERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["parse_cpu_list", "probe_kernel"]
+__all__ = ["available_bytes", "parse_cpu_list", "probe_kernel"]
 
 _KALLSYMS = Path("/proc/kallsyms")
 _TRIGGER_WORDS = re.compile(r"^# Available triggers:\n# (.*)$", re.MULTILINE)
@@ -77,6 +77,18 @@ def probe_kernel(
         refused=refused,
         functions=functions,
     )
+
+
+def available_bytes() -> int | None:
+    """Return the memory that can be had without swapping (MemAvailable), None when not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:

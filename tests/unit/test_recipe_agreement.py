@@ -162,6 +162,7 @@ FIELDS = {
         )
     ),
     "stop": near(mapping(events=near(1, 10), bytes=SIZES)),
+    "allow": st.lists(near("function-all", "big-buffer", "no-such"), max_size=2),
     "loss": near(mapping(max=near(0, 10), action=near("mark", "fail"))),
     "outputs": near(lists(OUTPUTS)),
 }  # fmt: skip
@@ -242,7 +243,7 @@ FULL: dict[str, Any] = {
     "markers": {"start": "a", "stop": "b", "command_start": "c", "command_exit": "d"},
     "duration": "1m30s", "delay": "0s",
     "run": {"command": ["make", "-j8"], "as_user": "root", "environment": {"A": "b"}, "directory": "/", "timeout": "1h"},
-    "stop": {"events": 10, "bytes": "1G"}, "loss": {"max": 0, "action": "fail"},
+    "allow": ["function-all", "stack-all"], "stop": {"events": 10, "bytes": "1G"}, "loss": {"max": 0, "action": "fail"},
     "outputs": [
         {"text": "-"}, {"text": {"path": "a", "names": True}}, {"jsonl": {"path": "b", "names": False}},
         {"csv": {"path": "c", "layout": "per-event"}}, {"trace-dat": {"path": "d", "version": 6, "compression": "none"}},

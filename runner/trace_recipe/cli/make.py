@@ -34,6 +34,7 @@ _PLAIN_YAML = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(:[A-Za-z0-9_*]+)?")
 _YAML_WORDS = frozenset({"null", "true", "false"})
 _DEFAULT_NAME = "my-recipe"
 _DEFAULT_EVENT = "sched:sched_process_exec"
+_FUNCTION_TRACERS = frozenset({"function", "function_graph"})
 _SCHEMA_FILE = "recipe.v1.schema.json"
 
 _catalog = typer.Typer(
@@ -252,6 +253,11 @@ def _starter(title: str, events: list[str], tracer: str | None) -> str:
         ]
     if tracer:
         lines += ["", f"tracer: {_scalar(tracer)}"]
+        if tracer in _FUNCTION_TRACERS:
+            lines += [
+                "# Without it all functions are traced, which takes a permission (allow).",
+                "functions: {only: ['vfs_*']}",
+            ]
     lines += [
         "",
         "# Only these processes and the children that they start:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,26 +11,44 @@ import typer
 from trace_recipe.cli.kernels import overrides_of
 from trace_recipe.cli.messages import can_ask, confirms
 from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
+from trace_recipe.invoker import acting_as, find_invoker
+from trace_recipe.permission import Permission
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trace_recipe.kernel import Kernel
+    from trace_recipe.permission_checks import Need
     from trace_recipe.plan import Plan
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
 
 __all__ = [
+    "AllowOption",
     "AllowSharedOption",
     "ask_for_top_level",
+    "find_needs_here",
     "open_named",
     "plan_for",
     "refuse_syntax",
+    "refuse_unpermitted",
+    "refuse_unwritten",
     "resolve_on",
 ]
 
 AllowSharedOption = Annotated[
     bool,
     typer.Option("--allow-shared", help="Use the top level although somebody else does."),
+]
+
+
+AllowOption = Annotated[
+    list[Permission] | None,
+    typer.Option(
+        "--allow",
+        help="Allow something dangerous that the recipe asks for under 'allow'; repeatable.",
+    ),
 ]
 
 
@@ -49,11 +68,14 @@ def resolve_on(loaded: LoadedRecipe, kernel: Kernel) -> ResolvedRecipe:
 
 def refuse_syntax(loaded: LoadedRecipe) -> None:
     """Raise RecipeError with everything that is wrong whatever the kernel."""
+    from trace_recipe.permission_checks import find_needs_without_kernel, refusals
     from trace_recipe.resolver import check_without_kernel
+    from trace_recipe.syntax_checks import in_file_order
 
     problems = check_without_kernel(loaded)
+    problems += refusals(find_needs_without_kernel(loaded), loaded, None)
     if problems:
-        raise RecipeError(*problems)
+        raise RecipeError(*in_file_order(loaded, problems))
 
 
 def plan_for(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) -> Plan:
@@ -67,6 +89,46 @@ def plan_for(resolved: ResolvedRecipe, *, run_id: str, tracefs: Tracefs | None) 
         return tracefs is not None and tracefs.exists(f"instances/{name}")
 
     return make_plan(resolved, run_id=run_id, current=current, instance_exists=exists)
+
+
+def find_needs_here(resolved: ResolvedRecipe, plan: Plan, *, is_live: bool) -> list[Need]:
+    """Return what the recipe does that takes a permission; the machine's share is known if live."""
+    from trace_recipe.permission_checks import find_needs
+    from trace_recipe.prober import available_bytes
+
+    memory = available_bytes() if is_live else None
+    return find_needs(resolved, plan, available_bytes=memory, leaves=_leaves_here)
+
+
+def refuse_unpermitted(
+    resolved: ResolvedRecipe, plan: Plan, said: Sequence[Permission] | None
+) -> None:
+    """Raise RecipeError with everything dangerous that is not allowed in both places."""
+    needs = find_needs_here(resolved, plan, is_live=True)
+    _refuse_needs(resolved.loaded, needs, said or ())
+
+
+def refuse_unwritten(loaded: LoadedRecipe, needs: Sequence[Need]) -> None:
+    """Raise RecipeError with everything dangerous that the recipe itself does not allow."""
+    _refuse_needs(loaded, needs, None)
+
+
+def _refuse_needs(
+    loaded: LoadedRecipe, needs: Sequence[Need], said: Sequence[Permission] | None
+) -> None:
+    from trace_recipe.permission_checks import refusals
+    from trace_recipe.syntax_checks import in_file_order
+
+    if problems := refusals(needs, loaded, said):
+        raise RecipeError(*in_file_order(loaded, problems))
+
+
+def _leaves_here(path: str) -> bool:
+    """Tell whether an output's directory is not the current one or below; nothing is below /."""
+    here = Path.cwd()
+    with acting_as(find_invoker(os.environ)):
+        parent = Path(os.path.realpath(Path(path).parent))
+    return parent != here and (here == Path("/") or not parent.is_relative_to(here))
 
 
 def ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None:

@@ -30,11 +30,15 @@ from trace_recipe.cli.messages import (
     say,
 )
 from trace_recipe.cli.planning import (
+    AllowOption,
     AllowSharedOption,
     ask_for_top_level,
+    find_needs_here,
     open_named,
     plan_for,
     refuse_syntax,
+    refuse_unpermitted,
+    refuse_unwritten,
     resolve_on,
 )
 from trace_recipe.errors import (
@@ -51,10 +55,12 @@ from trace_recipe.journal import new_run_id
 from trace_recipe.plan import HoldFile, MakeInstance, Plan, Scope, SetFile, plan_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from trace_recipe.conductor import RunResult
     from trace_recipe.drift import Drift
+    from trace_recipe.permission import Permission
+    from trace_recipe.permission_checks import Need
     from trace_recipe.resolver import ResolvedRecipe
 
 __all__ = ["register"]
@@ -80,6 +86,7 @@ def run(
         Path | None,
         typer.Option("--recording", help="Keep the raw recording in this new directory."),
     ] = None,
+    allow: AllowOption = None,
     allow_shared: AllowSharedOption = False,
     state_dir: StateOption = DEFAULT_STATE,
     quiet: Annotated[
@@ -99,6 +106,7 @@ def run(
     resolved = resolve_on(loaded, kernel)
     run_id = new_run_id()
     made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
+    refuse_unpermitted(resolved, made, allow)
     ask_for_top_level(made, tracefs, is_allowed=allow_shared)
     monitor = TerminalMonitor(quiet=quiet)
     # What the command prints must not get among our results.
@@ -135,11 +143,14 @@ def plan(
     refuse_syntax(loaded)
     tracefs = live_tracefs() if kernel == "live" else None
     known = live_kernel(tracefs, loaded.recipe) if tracefs else kernel_named(kernel)
-    made = plan_for(resolve_on(loaded, known), run_id="RUN", tracefs=tracefs)
+    resolved = resolve_on(loaded, known)
+    made = plan_for(resolved, run_id="RUN", tracefs=tracefs)
     if as_json:
         print_json(plan_to_json(made))
         return
     for line in _plan_lines(made):
+        print(line)
+    for line in _permission_lines(find_needs_here(resolved, made, is_live=tracefs is not None)):
         print(line)
 
 
@@ -171,6 +182,7 @@ def check(
 
 
 def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: bool) -> None:
+    permissions: list[Permission] = []
     try:
         loaded = open_named(recipe, set_)
         if kernel is None:
@@ -179,21 +191,31 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
         else:
             known = kernel_named(kernel, loaded.recipe)
             resolved = resolve_on(loaded, known)
+            refuse_syntax(loaded)
             tracefs = live_tracefs() if kernel == "live" else None
-            plan_for(resolved, run_id="RUN", tracefs=tracefs)
+            made = plan_for(resolved, run_id="RUN", tracefs=tracefs)
             count = len(resolved.events)
             words = f"{loaded.path}: ok on {known.release} ({count} event{'s' * (count != 1)})"
             for name, reason in resolved.skipped:
                 words += f"\n  left out: {name}: {reason}"
+            needs = find_needs_here(resolved, made, is_live=tracefs is not None)
+            refuse_unwritten(loaded, needs)
+            permissions = list(dict.fromkeys(one.permission for one in needs))
+            words = "\n".join((words, *_permission_lines(needs)))
     except (RecipeError, KernelLacksError) as error:
         if not as_json:
             raise
         print_json({"ok": False, **error_as_json(error)})
         raise typer.Exit(error.exit_status) from error
     if as_json:
-        print_json({"ok": True, "problems": []})
+        print_json({"ok": True, "problems": [], "permissions": permissions})
     else:
         print(words)
+
+
+def _permission_lines(needs: Iterable[Need]) -> list[str]:
+    """Say what a run has to allow on the command line."""
+    return [f"      run it with --allow {one.permission}: {one.problem.what}" for one in needs]
 
 
 def _plan_lines(made: Plan) -> list[str]:

@@ -21,11 +21,13 @@ from trace_recipe.cli.kernels import (
 )
 from trace_recipe.cli.messages import print_json
 from trace_recipe.cli.planning import (
+    AllowOption,
     AllowSharedOption,
     ask_for_top_level,
     open_named,
     plan_for,
     refuse_syntax,
+    refuse_unpermitted,
     resolve_on,
 )
 from trace_recipe.cli.unfinished import find_run, offer_to_finish
@@ -59,6 +61,7 @@ def try_(
     recipe: RecipeArgument,
     ttl: TtlOption = "10m",
     set_: SetOption = None,
+    allow: AllowOption = None,
     allow_shared: AllowSharedOption = False,
     state_dir: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,
@@ -77,6 +80,7 @@ def try_(
     run_id = new_run_id()
     plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     _refuse_unfit(plan)
+    refuse_unpermitted(resolved, plan, allow)
     ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic_core import PydanticCustomError, core_schema
 from typing_extensions import TypeAliasType
 
+from trace_recipe.permission import Permission
 from trace_recipe.recipe.quantities import (
     CPU_LIST_PATTERN,
     DURATION_PATTERN,
@@ -54,6 +55,7 @@ __all__ = [
     "OutputPath",
     "ParamName",
     "Pattern",
+    "PermissionName",
     "Pid",
     "PositiveDuration",
     "RecipeName",
@@ -574,6 +576,12 @@ TRIGGER_COMMAND = _kind(
     {"enum": list(TRIGGERS)},
     _one_of("the command of a trigger", TRIGGERS),
 )
+PERMISSION = _kind(
+    "Permission",
+    "The name of something dangerous that who runs the recipe has to allow as well (--allow).",
+    {"enum": [str(name) for name in Permission]},
+    _one_of("the name of a permission", tuple(Permission)),
+)
 TRIGGER_TEXT = _word_kind(
     "TriggerText",
     "a trigger",
@@ -639,6 +647,7 @@ Name = TypeAliasType("Name", Annotated[str, NAME])
 Pattern = TypeAliasType("Pattern", Annotated[str, PATTERN])
 EventPattern = TypeAliasType("EventPattern", Annotated[str, EVENT_PATTERN])
 Expression = TypeAliasType("Expression", Annotated[str, EXPRESSION])
+PermissionName = TypeAliasType("PermissionName", Annotated[str, PERMISSION])
 TriggerCommand = TypeAliasType("TriggerCommand", Annotated[str, TRIGGER_COMMAND])
 TriggerText = TypeAliasType("TriggerText", Annotated[str, TRIGGER_TEXT])
 OutputPath = TypeAliasType("OutputPath", Annotated[str, OUTPUT_PATH])

@@ -48,6 +48,7 @@ from trace_recipe.recipe.kinds import (
     OutputPath,
     ParamName,
     Pattern,
+    PermissionName,
     Pid,
     PositiveDuration,
     RecipeName,
@@ -1136,6 +1137,12 @@ class Recipe(Model):
         default=None,
         description="What the kernel must have; without it nothing is written.",
         examples=[{"tracers": ["function_graph"]}],
+    )
+    allow: Many[PermissionName] = Field(
+        default=(),
+        description="Dangerous things that it does on purpose; whoever runs it has to allow them"
+        " too (--allow).",
+        examples=[["function-all"]],
     )
     events: Many[EventEntry] = Field(
         default=(),

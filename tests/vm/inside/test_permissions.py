@@ -1,0 +1,71 @@
+"""Dangerous things that are allowed in both places, on kernels that can do them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tracefs_tree import differences, snapshot
+
+pytestmark = pytest.mark.tracefs
+
+TRACEFS = Path("/sys/kernel/tracing")
+ONLINE = Path("/sys/devices/system/cpu/online")
+EVERY_FUNCTION = """
+recipe: v1
+name: every-function
+allow: [function-all]
+tracer: function
+scope: {pids: [command]}
+run: {command: [/bin/true]}
+outputs: [{text: functions.txt}]
+"""
+MMIO = """
+recipe: v1
+name: mmio
+allow: [mmiotrace]
+instance: top
+tracer: mmiotrace
+duration: 300ms
+outputs: [{text: mmio.txt}]
+"""
+
+
+def _needs(tracer):
+    if tracer not in (TRACEFS / "available_tracers").read_text().split():
+        pytest.skip(f"this kernel has no tracer {tracer}")
+
+
+def test_every_function_is_traced_when_both_allow_it(cli, recipe, untouched):
+    _needs("function")
+    path = str(recipe(EVERY_FUNCTION))
+    refused = cli("run", path)
+    done = cli("run", path, "--allow", "function-all")
+
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("  state: untouched\n")
+    assert "say --allow function-all" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    functions = {
+        line.rpartition(": ")[2].partition(" <-")[0]
+        for line in (cli.directory / "functions.txt").read_text().splitlines()
+        if " <-" in line
+    }
+    assert len(functions) > 100
+
+
+def test_mmiotrace_gives_the_cpus_back(cli, recipe):
+    _needs("mmiotrace")
+    before = snapshot()
+    online = ONLINE.read_text()
+    done = cli("run", str(recipe(MMIO)), "--allow", "mmiotrace", "--allow-shared")
+
+    assert done.returncode == 0, done.stderr
+    assert (cli.directory / "mmio.txt").exists()
+    assert ONLINE.read_text() == online
+    assert (TRACEFS / "current_tracer").read_text() == "nop\n"
+    # The first tracer expands the top level's buffer for good, as the receipt says.
+    changed = differences(before, snapshot())
+    assert {name.rpartition("/")[2] for name in changed} <= {
+        "buffer_size_kb",
+        "buffer_total_size_kb",
+    }
