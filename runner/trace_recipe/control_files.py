@@ -51,7 +51,8 @@ class ControlFile:
 
     `scope` is "shared" when a write in any instance shows in all of them; `top_only` files are
     missing in instances. Restore in ascending `order`. `clears_buffer`: every write wipes the
-    recorded data. `adds`: a plain write only adds to what the file holds.
+    recorded data. `moves`: the kernel itself changes it while we trace, by a trigger or a tracer.
+    `adds`: a plain write only adds to what the file holds.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ControlFile:
     order: int
     top_only: bool = False
     clears_buffer: bool = False
+    moves: bool = False
 
     adds: ClassVar[bool] = False
     by_lines: ClassVar[bool] = False
@@ -447,10 +449,10 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     _Tracer("current_tracer", "instance", 70, clears_buffer=True),
     # A starting latency tracer sets the maximum to 0, hwlat the threshold to 10.
     ControlFile("tracing_thresh", "shared", 72, top_only=True),
-    ControlFile("tracing_max_latency", "instance", 73),
+    ControlFile("tracing_max_latency", "instance", 73, moves=True),
     # After the triggers: a fired enable_event leaves its event on when it is removed.
     _Enable("events/*/*/enable", "instance", 80),
-    _TracingOn("tracing_on", "instance", 90),
+    _TracingOn("tracing_on", "instance", 90, moves=True),
 )
 
 FORK_OPTIONS = {

@@ -119,13 +119,13 @@ def _restore_file(
         return _unreadable(file, before, found)
     applied = state.applied.get(file)
     # Without an `applied` line our write was cut short, with a `restoring` line an earlier restore
-    # was; a trigger may flip tracing_on; and the kernel adds the children of pids that we put in.
+    # was; the kernel moves some files by itself, and adds the children of pids that we put in.
     is_ours = (
         applied is None
         or _grows(state, file)
         or file in state.restoring
         or rules.same(found, applied)
-        or rules.name == "tracing_on"
+        or rules.moves
     )
     try:
         now = tracefs.read(file)
@@ -176,7 +176,7 @@ def _quiet(
     if isinstance(found, TracefsError):
         return
     rules = control_file(path_in_instance(file))
-    is_ours = rules.same(found, state.applied.get(file, found)) or rules.name == "tracing_on"
+    is_ours = rules.same(found, state.applied.get(file, found)) or rules.moves
     if not is_ours:
         return
     with contextlib.suppress(TracefsError):  # the loop over all files reports it
