@@ -126,7 +126,7 @@ events: [sched:sched_kthread_stop]
 """
 TRACE_OPTIONS = """
 events: [sched:sched_kthread_stop]
-options: {record-cmd: false, printk-msg-only: true}
+options: {printk-msg-only: true}
 """
 # Where somebody else has a traceoff on the event, the kernel refuses ours, the very last step.
 CLASH = """

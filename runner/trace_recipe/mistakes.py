@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "absent_event",
     "absent_option",
+    "counted_option",
     "denied_option",
     "denied_tracer",
     "eventless_name",
@@ -256,6 +257,23 @@ def denied_option(option: str, *, value: bool) -> Problem | None:
             fix="remove it",
         )
     return None
+
+
+def counted_option(option: str, *, value: bool, instance: str) -> Problem | None:
+    """Refuse to switch off, now or when it is put back, what the kernel counts for all instances.
+
+    trace_event_enable_cmd_record() (kernel/trace/trace_events.c) walks the enabled events of every
+    instance and takes each off one counter, those too that were taken off before. Below zero, a
+    single event gets no task names: seen on 6.18, where it took 84 steps up to have them back.
+    """
+    if option not in {"record-cmd", "record-tgid"} or (value and instance == "private"):
+        return None
+    return Problem(
+        f"the option '{option}' cannot be switched {'on in a shared instance' if value else 'off'}",
+        why="the kernel counts it for the events of all instances together, and counts wrongly when"
+        " one switches it off: names would be missing from everybody's traces",
+        fix="use a private instance" if value else "remove it",
+    )
 
 
 def foreign_tracer_option(option: str, tracer: str | None) -> Problem | None:

@@ -13,6 +13,7 @@ from trace_recipe.errors import Problem
 from trace_recipe.event_names import EventNameError, EventNames, parse_event_names
 from trace_recipe.filters import FilterNode, FilterSyntaxError, parse_filter
 from trace_recipe.mistakes import (
+    counted_option,
     denied_option,
     denied_tracer,
     misnamed_event,
@@ -292,7 +293,10 @@ class SyntaxChecks:
     def check_options(self, options: Mapping[str, bool], path: Path) -> None:
         """Check for options that recipes may not set."""
         for option, value in options.items():
-            problem = denied_option(option, value=value)
+            instance = self.loaded.recipe.instance
+            problem = denied_option(option, value=value) or counted_option(
+                option, value=value, instance=instance
+            )
             if problem is not None:
                 self.mistake((*path, option), problem, at_key=True)
 

@@ -78,7 +78,7 @@ def shown(file):
         "",
         "buffer: {size: 1K, watermark: 0}\nclock: mono\n",
         "buffer: {size: 100K}\nscope: {cpus: [0]}\n",
-        "buffer: {size: 3M, mode: discard}\noptions: {sym-offset: true, record-tgid: false}\n",
+        "buffer: {size: 3M, mode: discard}\noptions: {sym-offset: true, print-parent: true}\n",
         "buffer: {subbuf: 5K}\n",
         "buffer: {subbuf: 64K, size: 1M}\n",
         "buffer: {subbuf: 100K, size: 1K}\n",

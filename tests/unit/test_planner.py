@@ -226,12 +226,14 @@ def test_an_option_of_a_tracer_is_put_back_at_the_top_too():
     assert option.scope is Scope.SHARED
 
 
-@pytest.mark.parametrize(("wanted", "word"), [("true", "record-cmd"), ("false", "norecord-cmd")])
+@pytest.mark.parametrize(
+    ("wanted", "word"), [("true", "printk-msg-only"), ("false", "noprintk-msg-only")]
+)
 def test_options_without_a_file_in_an_instance_go_through_trace_options(wanted, word):
-    made = plan(f"{EVENT}options: {{record-cmd: {wanted}}}\n")
+    made = plan(f"{EVENT}options: {{printk-msg-only: {wanted}}}\n")
 
     assert step(made, "trace_options").text == word
-    assert "options/record-cmd" not in files(made)
+    assert "options/printk-msg-only" not in files(made)
 
 
 def test_markers_are_switched_on_for_a_recipe_that_writes_some():
