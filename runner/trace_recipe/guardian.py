@@ -20,7 +20,6 @@ from trace_recipe.errors import InstanceBusyError, Problem, RestoreError, TraceR
 from trace_recipe.finisher import Ending, finish
 from trace_recipe.journal import (
     Journal,
-    JournalState,
     Leftovers,
     boot_time_ns,
     read_journal,
@@ -142,17 +141,17 @@ def _detach(pipe: int) -> None:
 
 def _take_over(path: Path) -> Ending | None:
     """Finish the run; None when its journal is gone, because everything was put back before."""
-    adopted = _adopt(path)
-    return finish(*adopted, by=_BY) if adopted else None
+    journal = _adopt(path)
+    return finish(journal.state(), journal, by=_BY) if journal else None
 
 
-def _adopt(path: Path) -> tuple[JournalState, Journal] | None:
+def _adopt(path: Path) -> Journal | None:
     for _ in range(_ADOPT_TRIES):
         state = read_journal(path)
         if state is None:
             return None
         with contextlib.suppress(InstanceBusyError):  # a dying runner closes our pipe before it
-            return state, Journal.adopt(state)
+            return Journal.adopt(state)
         time.sleep(_ADOPT_WAIT_S)
     return None
 
@@ -163,10 +162,9 @@ def _keep(path: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, words)
     for word in words:
         signal.signal(word, signal.SIG_DFL)  # blocked: taken by sigwait, never delivered
-    adopted = _adopt(path)
-    if adopted is None:
+    journal = _adopt(path)
+    if journal is None:
         return
-    _, journal = adopted
     journal.owned()
     why = _wait(journal, words)
     for _ in range(_RETRIES):
@@ -176,10 +174,9 @@ def _keep(path: Path) -> None:
                 ending.note(path.parent)
             return
         time.sleep(_RETRY_S)  # somebody holds the instance open
-        again = _adopt(path)
-        if again is None:
+        journal = _adopt(path)
+        if journal is None:
             return
-        _, journal = again
 
 
 def _wait(journal: Journal, words: set[signal.Signals]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trace_recipe.invoker import Invoker, acting_as
-from trace_recipe.spool import RESERVE_FILE
+from trace_recipe.spool import RESERVE_FILE, give_away
 
 if TYPE_CHECKING:
     from trace_recipe.journal import Leftovers
@@ -48,8 +48,5 @@ def _settle(spool: Path, fd: int, invoker: Invoker) -> Path | None:
     if not any(path.stat().st_size for path in inside.glob("cpu*.raw")):
         shutil.rmtree(spool, ignore_errors=True)
         return None
-    if invoker.is_other:
-        for path in inside.iterdir():
-            os.chown(path, invoker.uid, invoker.gid, follow_symlinks=False)
-        os.fchown(fd, invoker.uid, invoker.gid)
+    give_away(fd, invoker)
     return spool

@@ -14,6 +14,7 @@ from trace_recipe.errors import Problem
 from trace_recipe.permission import Permission
 from trace_recipe.plan import SetFile
 from trace_recipe.syntax_checks import SyntaxChecks, tracers
+from trace_recipe.tracers import LATENCY_TRACERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Need", "find_needs", "find_needs_without_kernel", "refusals"]
 
 _MIB = 1 << 20
-# With a second buffer as large as the first (struct tracer's use_max_tr).
-_LATENCY_TRACERS = frozenset(
-    {"irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"}
-)
 _MEMORY_SHARE = 2  # a run may take one of so many parts of the available memory
 
 
@@ -179,7 +176,8 @@ class _Search:
             if isinstance(step, SetFile) and step.name == "buffer_size_kb"
         ]
         cpus = len(resolved.kernel.possible_cpus)
-        copies = 2 if plan.tracer in _LATENCY_TRACERS or _takes_snapshots(resolved) else 1
+        # Latency tracers have a second buffer as large as the first (struct tracer's use_max_tr).
+        copies = 2 if plan.tracer in LATENCY_TRACERS or _takes_snapshots(resolved) else 1
         wanted = max(sizes, default=0) * cpus * copies
         if wanted * _MEMORY_SHARE <= available_bytes:
             return

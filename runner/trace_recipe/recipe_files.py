@@ -17,7 +17,7 @@ from trace_recipe.suggestions import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["FoundRecipe", "find_recipe", "list_recipes", "open_recipe", "shipped_data"]
+__all__ = ["FoundRecipe", "find_recipe", "list_recipes", "open_recipe"]
 
 _MAX_BYTES = 1 << 20
 _SUFFIXES = (".yaml", ".yml")

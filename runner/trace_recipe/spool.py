@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RESERVE_FILE",
     "Spool",
+    "give_away",
     "make_recording_spool",
     "make_temporary_spool",
     "recording_name",
@@ -66,11 +67,18 @@ class Spool:
         """Hand a kept directory to who started the run; remove any other."""
         if not self.is_kept:
             shutil.rmtree(self.name)
-        elif invoker.is_other:
-            for path in self.path.iterdir():
-                os.chown(path, invoker.uid, invoker.gid, follow_symlinks=False)
-            os.fchown(self.fd, invoker.uid, invoker.gid)
+        else:
+            give_away(self.fd, invoker)
         os.close(self.fd)
+
+
+def give_away(fd: int, invoker: Invoker) -> None:
+    """Hand an open directory and the files in it to who started the run."""
+    if not invoker.is_other:
+        return
+    for path in Path(f"/proc/self/fd/{fd}").iterdir():
+        os.chown(path, invoker.uid, invoker.gid, follow_symlinks=False)
+    os.fchown(fd, invoker.uid, invoker.gid)
 
 
 def recording_name(recipe: str) -> Path:

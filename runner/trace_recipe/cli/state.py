@@ -135,7 +135,7 @@ def recover(
 
 
 def _unit() -> str:
-    from trace_recipe.recipe_files import shipped_data
+    from trace_recipe.shipped import shipped_data
 
     text = (shipped_data("systemd") / "trace-recipe-recover.service").read_text("utf-8")
     program = shutil.which("trace-recipe")

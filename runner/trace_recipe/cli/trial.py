@@ -105,10 +105,9 @@ def try_(
     if as_json:
         print_json({"run_id": run_id, "instance": root, "reverts_in_ns": ttl_ns})
         return
-    reverts = time.strftime("%H:%M:%S", time.localtime(time.time() + ttl_ns / 1e9))
     print(f"{run_id}: {loaded.recipe.name} is applied in {root}")
     print(f"  read it:  cat {root}/trace_pipe")
-    print(f"  reverts by itself at {reverts}; before that: trace-recipe restore {run_id}")
+    print(f"  reverts by itself at {_clock(ttl_ns)}; before that: trace-recipe restore {run_id}")
     print(f"  longer:   trace-recipe extend {run_id} 10m, or for good: confirm {run_id}")
 
 
@@ -120,8 +119,7 @@ def extend(
     """Let a tried recipe revert later: that long from now."""
     ttl_ns = _duration_ns(ttl)
     _change(run_id, state_dir, boot_time_ns() + ttl_ns)
-    reverts = time.strftime("%H:%M:%S", time.localtime(time.time() + ttl_ns / 1e9))
-    print(f"{run_id}: reverts by itself at {reverts}")
+    print(f"{run_id}: reverts by itself at {_clock(ttl_ns)}")
 
 
 def confirm(run_id: RunArgument, state_dir: StateOption = DEFAULT_STATE) -> None:
@@ -148,6 +146,10 @@ def _change(run_id: str, state_dir: Path, until_ns: int | None) -> None:
                 fix=f"put it back: trace-recipe recover {run_id}",
             )
         )
+
+
+def _clock(ttl_ns: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + ttl_ns / 1e9))
 
 
 def _duration_ns(text: str) -> int:
