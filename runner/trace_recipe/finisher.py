@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trace_recipe.leftovers import clear_leftovers
 from trace_recipe.receipt import Receipt
 from trace_recipe.restorer import put_back, settle
-from trace_recipe.tracefs import Tracefs
+from trace_recipe.tracefs import reach_tracefs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def finish(state: JournalState, journal: Journal, *, by: str, why: str = "killed
     Raises RestoreError when something of the run's is left in the kernel; the journal then stays.
     """
     pages = clear_leftovers(state.leftovers)
-    receipt = put_back(state, Tracefs(state.mount), journal)
+    receipt = put_back(state, reach_tracefs(state.mount), journal)
     ending = Ending(
         state.run_id,
         state.recipe,

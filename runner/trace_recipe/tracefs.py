@@ -6,6 +6,7 @@ recipe can leave it (tracefs itself accepts `options/../tracing_on`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -18,7 +19,7 @@ from trace_recipe.errors import KernelLacksError, Problem, TracefsError, errno_t
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["MOUNT_POINT", "Tracefs", "find_mount", "mount_tracefs"]
+__all__ = ["MOUNT_POINT", "Tracefs", "find_mount", "mount_tracefs", "reach_tracefs"]
 
 MOUNT_POINT = "/sys/kernel/tracing"
 _DEBUGFS_MOUNT_POINT = "/sys/kernel/debug/tracing"
@@ -30,12 +31,32 @@ _LOG_ENTRY = re.compile(r"^\[\s*(\d+\.\d+)\] ", re.MULTILINE)
 class Tracefs:
     """One tracefs directory tree: the mount itself, or an instance of it through `instance()`."""
 
-    def __init__(self, root: Path | str = MOUNT_POINT) -> None:
+    def __init__(self, root: Path | str = MOUNT_POINT, *, way: Path | None = None) -> None:
+        """`root` is what it is called, `way` how it is reached, if not by that name."""
         self.root = Path(root)
+        self._way = self.root if way is None else way
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Tracefs]:
+        """Give the same tree by a descriptor: unmounted lazily, or mounted over, it is still there.
+
+        Raises TracefsError when it is not there now.
+        """
+        try:
+            fd = os.open(self._way, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TracefsError(".", "open", error.errno or 0) from error
+        try:
+            yield Tracefs(self.root, way=Path(f"/proc/self/fd/{fd}"))
+        finally:
+            os.close(fd)
 
     def instance(self, name: str) -> Tracefs:
         """Return the tree of `instances/NAME` ("" is the top level itself)."""
-        return Tracefs(self._resolve(f"instances/{name}")) if name else self
+        if not name:
+            return self
+        way = self._resolve(f"instances/{name}")
+        return Tracefs(self.root / "instances" / name, way=way)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -63,7 +84,7 @@ class Tracefs:
     def list(self, path: str = "") -> tuple[str, ...]:
         """Return the sorted names in a directory; raises TracefsError."""
         try:
-            return tuple(sorted(os.listdir(self._resolve(path) if path else self.root)))
+            return tuple(sorted(os.listdir(self._resolve(path) if path else self._way)))
         except OSError as error:
             raise TracefsError(path or ".", "list", error.errno or 0) from error
 
@@ -146,11 +167,11 @@ class Tracefs:
 
     def walk(self) -> Iterator[str]:
         """Yield every file of this tree, `instances/` left out."""
-        for directory, names, files in os.walk(self.root):
-            if Path(directory) == self.root and "instances" in names:
+        for directory, names, files in os.walk(self._way):
+            if Path(directory) == self._way and "instances" in names:
                 names.remove("instances")
             names.sort()
-            relative = os.path.relpath(directory, self.root)
+            relative = os.path.relpath(directory, self._way)
             prefix = "" if relative == "." else f"{relative}/"
             yield from (f"{prefix}{name}" for name in sorted(files))
 
@@ -158,7 +179,7 @@ class Tracefs:
         """Return every `system:event` that has a format file, sorted."""
         names = []
         for system in self.list("events"):
-            directory = self.root / "events" / system
+            directory = self._way / "events" / system
             if directory.is_dir():
                 with os.scandir(directory) as entries:
                     names += [f"{system}:{entry.name}" for entry in entries if entry.is_dir()]
@@ -168,12 +189,12 @@ class Tracefs:
         parts = path.split("/")
         if any(part in {"", ".", ".."} or "\0" in part for part in parts):
             raise TracefsError(path, "resolve", errno.EINVAL)
-        return self.root.joinpath(*parts)
+        return self._way.joinpath(*parts)
 
     def _error_log(self) -> str:
         # Probe errors go to the top level's log even when an instance was written to.
         logs = []
-        roots = {self.root, self.root.parent.parent} if self._is_instance() else {self.root}
+        roots = {self._way, self._way.parent.parent} if self._is_instance() else {self._way}
         for root in sorted(roots):
             try:
                 logs.append((root / "error_log").read_text(errors="replace"))
@@ -216,6 +237,16 @@ def find_mount() -> str | None:
         if known in mounted:
             return known
     return mounted[0] if mounted else None
+
+
+def reach_tracefs(where: str) -> Tracefs:
+    """Return the tracefs that was mounted at `where`, by now perhaps elsewhere or nowhere.
+
+    Every mount shows the same tree. Raises KernelLacksError when it cannot be mounted.
+    """
+    tracefs = Tracefs(where)
+    # Without its mount the directory is there, and empty.
+    return tracefs if tracefs.exists("instances") else Tracefs(find_mount() or mount_tracefs())
 
 
 def mount_tracefs() -> str:
