@@ -65,6 +65,15 @@ class _Watched:
     last: str | None
 
 
+@dataclass(slots=True)
+class _Counters:
+    """What one CPU's stats said at the last look; `written` events there were at the least."""
+
+    overrun: int = 0
+    read: int = 0
+    written: int = 0
+
+
 class Watcher:
     """Compares the files of a started session with what they read after its writes."""
 
@@ -76,7 +85,7 @@ class Watcher:
         self._cpus = tuple(cpus)
         self._next_file = 0
         self._next_cpu = 0
-        self._read_events: dict[int, int] = {}
+        self._counters: dict[int, _Counters] = {}
         self._directory = f"instances/{self._plan.instance}" if self._plan.instance else ""
         self._inode = self._identity()
         self._wanted = self._enabled = self._events() | frozenset(self._plan.events)
@@ -165,7 +174,12 @@ class Watcher:
             yield f"{self._plan.prefix}set_event", _words(applied), _words(found)
 
     def _emptied(self) -> Iterator[_Change]:
-        """Notice by counters that only a reset sets back that somebody emptied the buffer."""
+        """Notice by counters that only a reset sets back that somebody emptied the buffer.
+
+        All written events are in the buffer, overwritten or read. The file counts those in the
+        buffer first, so its sum is never too small, and with the last look's counts never too
+        large: whatever the recorder reads meanwhile, a sum below an earlier one means a reset.
+        """
         count = min(_CPUS_PER_LOOK, len(self._cpus))
         for _ in range(count):
             cpu = self._cpus[self._next_cpu]
@@ -174,10 +188,13 @@ class Watcher:
             text = self._read(file)
             if text is None:
                 continue
-            now, last = parse_stats(cpu, text).read_events, self._read_events.get(cpu, 0)
-            self._read_events[cpu] = now
-            if now < last:
-                yield file, f"read events: {last}", f"read events: {now}"
+            now, last = parse_stats(cpu, text), self._counters.get(cpu, _Counters())
+            at_most = now.entries + now.overrun + now.read_events
+            at_least = max(last.written, now.entries + last.overrun + last.read)
+            if at_most < last.written:
+                yield file, f"{last.written} events", f"{at_most} events"
+                at_least = now.entries
+            self._counters[cpu] = _Counters(now.overrun, now.read_events, at_least)
 
     def _events(self) -> frozenset[str]:
         text = self._read(f"{self._plan.prefix}set_event") or ""

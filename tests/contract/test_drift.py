@@ -1,5 +1,6 @@
 """What others change while a run records: seen, told, marked where it happened, and left alone."""
 
+import contextlib
 import csv
 import json
 import os
@@ -176,7 +177,8 @@ def test_an_instance_that_is_gone_is_one_drift(started):
     assert watcher.look() == ()
 
 
-def test_a_buffer_that_others_empty_is_seen_by_its_counters(started):
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_buffer_that_others_empty_is_seen_by_its_counters(started, is_read):
     watcher = started(_put("events/raw_syscalls/sys_enter/enable", "1"))
     instance = Tracefs(MOUNT).instance(NAME)
     _write(INSTANCES / NAME / "set_event_notrace_pid", "", os.O_TRUNC)
@@ -187,18 +189,38 @@ def test_a_buffer_that_others_empty_is_seen_by_its_counters(started):
     finally:
         os.sched_setaffinity(0, {0, 1})
     instance.write("tracing_on", "0")
-    fd = instance.open_raw(0)
-    try:
-        os.read(fd, 4096)
-    finally:
-        os.close(fd)
+    if is_read:
+        fd = instance.open_raw(0)
+        try:
+            os.read(fd, 4096)
+        finally:
+            os.close(fd)
     watcher.look()
     _write(INSTANCES / NAME / "trace", "", os.O_TRUNC)
 
-    ((file, applied, found),) = _told(watcher.look())
+    told = {file: (applied, found) for file, applied, found in _told(watcher.look())}
 
-    assert (file, found) == ("per_cpu/cpu0/stats", "read events: 0")
-    assert int(applied.removeprefix("read events: ")) > 0
+    applied, found = told["per_cpu/cpu0/stats"]
+    assert int(applied.removesuffix(" events")) > 100
+    assert found == "0 events"
+    assert watcher.look() == ()
+
+
+def test_a_recorder_that_reads_all_the_time_is_not_taken_for_a_reset(started):
+    watcher = started(_put("events/raw_syscalls/sys_enter/enable", "1"))
+    _write(INSTANCES / NAME / "set_event_notrace_pid", "", os.O_TRUNC)
+    watcher.look()  # tells of the list
+    instance = Tracefs(MOUNT).instance(NAME)
+    descriptors = [instance.open_raw(cpu) for cpu in (0, 1)]
+    try:
+        for _ in range(300):
+            for fd in descriptors:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 4096)
+            assert watcher.look() == ()
+    finally:
+        for fd in descriptors:
+            os.close(fd)
 
 
 def test_what_the_own_triggers_do_is_no_drift(started):
