@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import zstandard
 
+from trace_recipe.decoder.pages import PageLayout, scan
 from trace_recipe.errors import TracefsError
 from trace_recipe.manifest import (
     BufferEntry,
@@ -42,6 +44,8 @@ __all__ = ["Collector", "finished_manifest"]
 _TRACERLESS_EVENTS = frozenset(
     {"print", "bprint", "bputs", "raw_data", "kernel_stack", "user_stack"}
 )
+# Neither what the two readings take, nor what NTP does to a clock at most (500 ppm), is a jump.
+_CLOCK_JUMP_S, _CLOCK_SLEW = 0.5, 1e-3
 _KALLSYMS = Path("/proc/kallsyms")
 
 
@@ -175,6 +179,7 @@ def finished_manifest(
     manifest: Manifest,
     recorder: Recorder,
     *,
+    data_offset: int,
     stats: Sequence[CpuStats],
     clock_pairs: tuple[ClockPair, ...],
     duration_ns: int,
@@ -183,12 +188,15 @@ def finished_manifest(
     notes: Sequence[str],
     drifts: Sequence[Drift],
 ) -> Manifest:
-    """Return the manifest with what the recording came to."""
+    """Return the manifest with what the recording came to; `data_offset` is of header_page."""
     by_cpu = {one.cpu: one for one in stats}
     cut = recorder.cut_bytes
+    dropped = _dropped(recorder, manifest, data_offset)
     cpus = []
     for cpu, spool, size in recorder.spools:
         one = by_cpu.get(cpu) or CpuStats(cpu, 0, 0, 0, 0, 0, "")
+        # What a CPU that broke off has still in its buffer nobody reads any more.
+        unwritten = dropped[cpu] + one.entries if cpu in dropped else 0
         cpus.append(
             CpuEntry(
                 cpu,
@@ -199,6 +207,7 @@ def finished_manifest(
                 one.dropped_events,
                 cut[cpu],
                 one.text,
+                unwritten,
             )
         )
     return replace(
@@ -206,13 +215,36 @@ def finished_manifest(
         buffers=(replace(manifest.buffers[0], cpus=tuple(cpus)),),
         clock_pairs=clock_pairs,
         duration_ns=duration_ns,
-        events=sum(one.read_events for one in stats),
-        lost=sum(one.lost for one in stats),
+        events=sum(one.read_events for one in stats) - sum(dropped.values()),
+        lost=sum(cpu.lost for cpu in cpus),
         exit_reason=exit_reason,
         command_exit_status=command_exit_status,
-        notes=tuple(notes),
+        notes=(*notes, *_clock_note(clock_pairs, duration_ns)),
         drifts=tuple(drifts),
     )
+
+
+def _clock_note(pairs: tuple[ClockPair, ...], duration_ns: int) -> list[str]:
+    """Say when the wall clock went otherwise than time itself: `duration_ns` is monotonic."""
+    jump_s = (pairs[-1].wall_ns - pairs[0].wall_ns - duration_ns) / 1e9
+    if abs(jump_s) < _CLOCK_JUMP_S + duration_ns * _CLOCK_SLEW / 1e9:
+        return []
+    how = "set by somebody, or the machine slept"
+    note = f"the wall clock went {jump_s:+.1f} s against the monotonic one ({how})"
+    return [f"{note}; wall times are by how it stood at the start"]
+
+
+def _dropped(recorder: Recorder, manifest: Manifest, data_offset: int) -> dict[int, int]:
+    """Return how many events each CPU that broke off had read and could not write."""
+    kernel, size = manifest.kernel, manifest.buffers[0].subbuf_size_bytes
+    layout = PageLayout(
+        "<" if kernel.byte_order == "little" else ">", kernel.long_size, data_offset
+    )
+    found = {}
+    for cpu, data in recorder.unwritten.items():
+        whole = len(data) - len(data) % size
+        found[cpu] = scan(np.frombuffer(data[:whole], np.uint8).reshape(-1, size), layout).count
+    return found
 
 
 def _options(instance: Tracefs) -> dict[str, bool]:

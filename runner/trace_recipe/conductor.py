@@ -146,6 +146,7 @@ class Conductor:
     def run(self) -> RunResult:
         """Do everything; raises TraceRecipeError with the state that the kernel was left in."""
         with contextlib.ExitStack() as stack:
+            self.tracefs = stack.enter_context(self.tracefs.held())
             opened = self._open_outputs(stack)
             spool = self._make_spool()
             stack.callback(lambda: spool.close(self.invoker))
@@ -156,26 +157,23 @@ class Conductor:
             stack.callback(guardian.dismiss)
             recorder = Recorder(spool.path, self._cpus())
             stack.callback(recorder.close)
-            thread_ids = recorder.prepare()
-            bindings = {
-                RUNNER: (os.getpid(), *thread_ids, guardian.pid, *self._scribe_ids()),
-                COMMAND: (command.pid,) if command else (),
-            }
-            session = apply(
-                self.plan,
-                self.tracefs,
-                run_id=self.run_id,
-                state_directory=self.state_directory,
-                bindings=bindings,
-                leftovers=leftovers,
-                guardian=guardian,
-            )
-            manifest, receipt, left = self._record(session, spool, recorder, command)
-            manifest = replace(
-                manifest,
-                receipt=tuple(ReceiptEntry(**line.as_json()) for line in receipt.lines),  # type: ignore[arg-type]  # outcome is one of the literals
-            )
-            write_manifest(spool.path, manifest)
+            with spool.rescue():
+                spool.reserve()
+                thread_ids = recorder.prepare()
+                bindings = {
+                    RUNNER: (os.getpid(), *thread_ids, guardian.pid, *self._scribe_ids()),
+                    COMMAND: (command.pid,) if command else (),
+                }
+                session = apply(
+                    self.plan,
+                    self.tracefs,
+                    run_id=self.run_id,
+                    state_directory=self.state_directory,
+                    bindings=bindings,
+                    leftovers=leftovers,
+                    guardian=guardian,
+                )
+                manifest, receipt, left = self._record(session, spool, recorder, command)
             self._write(spool, opened)
             if self.problems and not spool.is_kept:
                 spool.is_kept = True
@@ -300,14 +298,7 @@ class Conductor:
             # What was recorded is still written; the error comes after it.
             receipt, left = session.receipt, error
         if isinstance(failure, OSError):
-            raise OutputError(
-                Problem(
-                    f"the recording cannot be written: {errno_text(failure.errno or 0)}",
-                    why=f"it was kept in '{spool.name}'",
-                    fix="free space, or name a directory on another disk with --recording",
-                ),
-                state=State.RESTORED,
-            ) from failure
+            raise spool.unwritable(failure, state=State.RESTORED) from failure
         if isinstance(failure, TracefsError):
             raise ApplyError(*failure.problems, state=State.RESTORED) from failure
         if failure is not None:
@@ -315,6 +306,14 @@ class Conductor:
                 failure.state = State.RESTORED
             raise failure
         assert manifest is not None
+        manifest = replace(
+            manifest,
+            receipt=tuple(ReceiptEntry(**line.as_json()) for line in receipt.lines),  # type: ignore[arg-type]  # outcome is one of the literals
+        )
+        try:
+            write_manifest(spool.path, manifest)
+        except OSError as error:
+            raise left or spool.unwritable(error, state=State.RESTORED) from error
         return manifest, receipt, left
 
     def _record_session(
@@ -326,7 +325,6 @@ class Conductor:
         notes = list(self.plan.notes)
         if not self.plan.makes_instance and (old := recorder.discard_old()):
             notes.append(f"{old} bytes that the instance's buffer held were consumed")
-        spool.reserve()
         collector = Collector(
             self.resolved,
             self.plan,
@@ -371,6 +369,7 @@ class Conductor:
         return finished_manifest(
             manifest,
             recorder,
+            data_offset=header.data_offset,
             stats=stats,
             clock_pairs=(first_pair, last_pair),
             duration_ns=duration_ns,
@@ -414,7 +413,7 @@ class Conductor:
             elif self.interrupts.wait(left_s, until_readable=command.end_fd if command else None):
                 self.exit_reason = f"interrupted by {self.interrupts.names[0]}"
             elif recorder.failed.is_set():
-                self.exit_reason = "the recording could not be written"
+                self.exit_reason = "the recording broke off"
             elif command and command.poll() is not None:
                 self.exit_reason = f"command ended with status {command.exit_status}"
                 if marker:
@@ -465,7 +464,9 @@ class Conductor:
                     why="the disk is full; what was written before is kept"
                     if error.errno == errno.ENOSPC
                     else "what was written before is kept",
-                    fix="free space, or record less: fewer events, a filter, a shorter duration",
+                    fix="free space, or record less: fewer events, a filter, a shorter duration"
+                    if error.errno == errno.ENOSPC
+                    else "see the kernel's log, and run it again",
                 )
             )
 

@@ -439,7 +439,9 @@ def _unwritable(path: Path, error: OSError) -> Problem:
     return Problem(
         f"cannot write the journal '{path}': {errno_text(error.errno or 0)}",
         why="nothing is changed in the kernel before the way back is on disk",
-        fix="run as root, or name another place with --state-dir",
+        fix="free space there, or name another place with --state-dir"
+        if error.errno == errno.ENOSPC
+        else "run as root, or name another place with --state-dir",
     )
 
 

@@ -71,6 +71,18 @@ class CpuEntry:
     dropped_events: Annotated[int, Field(description="Events refused in discard mode.")]
     cut_bytes: Annotated[int, Field(description="Bytes that a failed write left unusable.")]
     stats: Annotated[str, Field(description="The kernel's stats file, verbatim.")]
+    unwritten: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Events that were not written because the disk was full or a read failed.",
+        ),
+    ] = 0
+
+    @property
+    def lost(self) -> int:
+        """Events of this CPU that are missing, for whatever reason."""
+        return self.overrun + self.commit_overrun + self.dropped_events + self.unwritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class _Lane:
     flushed: int = 0
     failure: OSError | None = None
     cut_bytes: int = 0
+    unwritten: bytes = b""
 
 
 class Recorder:
@@ -101,7 +102,7 @@ class Recorder:
         """Open spool files and start the waiting threads; return their thread ids."""
         for cpu in self._cpus:
             spool = self._directory / f"cpu{cpu}.raw"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             lane = _Lane(cpu, -1, os.open(spool, flags, 0o600), spool, wake_read, wake_write)
             self._lanes.append(lane)
@@ -183,6 +184,11 @@ class Recorder:
         return tuple((lane.cpu, lane.failure) for lane in self._lanes if lane.failure)
 
     @property
+    def unwritten(self) -> dict[int, bytes]:
+        """The sub-buffers of each failed CPU that were read and could not be written."""
+        return {lane.cpu: lane.unwritten for lane in self._lanes if lane.failure}
+
+    @property
     def cut_bytes(self) -> dict[int, int]:
         """Bytes per CPU that a failed write left behind the last whole sub-buffer."""
         return {lane.cpu: lane.cut_bytes for lane in self._lanes}
@@ -218,7 +224,7 @@ class Recorder:
             self._record(lane, pipe_read, pipe_write)
         except OSError as error:
             lane.failure = error
-            self._cut(lane)
+            self._cut(lane, pipe_read)
             self.failed.set()
         finally:
             os.close(pipe_read)
@@ -277,16 +283,23 @@ class Recorder:
                 raise
             if not page:
                 return
-            page = page.ljust(self._subbuf_size_bytes, b"\0")
-            while page:
-                taken = os.write(lane.spool_fd, page)
+            lane.unwritten = page.ljust(self._subbuf_size_bytes, b"\0")
+            while lane.unwritten:
+                taken = os.write(lane.spool_fd, lane.unwritten)
                 lane.spooled_bytes += taken
-                page = page[taken:]
+                lane.unwritten = lane.unwritten[taken:]
 
-    def _cut(self, lane: _Lane) -> None:
-        """After a full disk: keep the whole sub-buffers."""
+    def _cut(self, lane: _Lane, pipe_read: int) -> None:
+        """After a full disk: keep the whole sub-buffers, and what else was read, to be counted."""
         lane.cut_bytes = lane.spooled_bytes % self._subbuf_size_bytes
         lane.spooled_bytes -= lane.cut_bytes
+        os.set_blocking(pipe_read, False)
+        with contextlib.suppress(OSError):  # BlockingIOError: the pipe is empty
+            while data := os.read(pipe_read, _PIPE_BYTES):
+                lane.unwritten += data
+        with contextlib.suppress(OSError):
+            begun = os.pread(lane.spool_fd, lane.cut_bytes, lane.spooled_bytes)
+            lane.unwritten = begun + lane.unwritten
         with contextlib.suppress(OSError):
             os.ftruncate(lane.spool_fd, lane.spooled_bytes)
 

@@ -95,10 +95,14 @@ def hold_recording(directory: Path, *, shown_as: Path | None = None) -> dict[str
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json, replacing an earlier one at once."""
+    """Write manifest.json, replacing an earlier one at once; raises OSError."""
     path = directory / MANIFEST_FILE
     fresh = path.with_suffix(".new")
-    fresh.write_text(manifest_to_json(manifest))
+    try:
+        fresh.write_text(manifest_to_json(manifest))
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     fresh.replace(path)
 
 
@@ -130,7 +134,7 @@ def open_recording(directory: Path, files: Mapping[str, HeldFile]) -> TraceData:
             cpus[cpu.cpu] = (
                 AbsentPages(size, cpu.bytes)
                 if held is None
-                else FilePages(held, size, expected_bytes=cpu.bytes)
+                else FilePages(held, size, expected_bytes=cpu.bytes, lost_behind=cpu.unwritten)
             )
         stats = {cpu.cpu: cpu.stats for cpu in entry.cpus}
         # A private instance is the whole recording: it is not named in the outputs.

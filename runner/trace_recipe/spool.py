@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trace_recipe.errors import OutputError, Problem, errno_text
+from trace_recipe.errors import OutputError, Problem, State, TraceRecipeError, errno_text
 from trace_recipe.invoker import acting_as
 from trace_recipe.outputs import make_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trace_recipe.invoker import Invoker
 
 __all__ = [
@@ -44,18 +46,10 @@ class Spool:
     is_kept: bool
 
     def reserve(self) -> None:
-        """Set room aside for what is written after the disk is full; raises OutputError."""
+        """Set room aside for what is written after the disk is full; raises OSError."""
         fd = os.open(self.path / RESERVE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(fd, 0, _RESERVE_BYTES)
-        except OSError as error:
-            raise OutputError(
-                Problem(
-                    f"no room to record in '{self.name}': {errno_text(error.errno or 0)}",
-                    why="the raw pages are spooled there before they are decoded",
-                    fix="free space, or name a directory on another disk with --recording",
-                )
-            ) from error
         finally:
             os.close(fd)
 
@@ -63,10 +57,54 @@ class Spool:
         """Give the reserved room back to the disk."""
         (self.path / RESERVE_FILE).unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def rescue(self) -> Iterator[None]:
+        """When the block fails keep what was recorded, if anything was, and say where it is.
+
+        An OSError becomes an OutputError: the disk is full, or broken.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise self.unwritable(error) from error
+        except TraceRecipeError as error:
+            if self._keep_pages() and not isinstance(error, OutputError):
+                kept = Problem(f"what was recorded until then is in '{self.name}'", fix=self._again)
+                error.problems += (kept,)
+            raise
+        except BaseException:
+            self._keep_pages()
+            raise
+
+    def unwritable(self, error: OSError, *, state: State = State.UNTOUCHED) -> OutputError:
+        """Return what a failed write into the directory means; what was recorded is kept."""
+        text = errno_text(error.errno or 0)
+        if self._keep_pages():
+            what = f"the recording cannot be written: {text}"
+            why = f"what was recorded until then is in '{self.name}'; {self._again}"
+        else:
+            what = f"no room to record in '{self.name}': {text}"
+            why = "the raw pages are spooled there before they are decoded"
+        fix = "free space, or name a directory on another disk with --recording"
+        return OutputError(Problem(what, why, fix), state=state)
+
+    @property
+    def _again(self) -> str:
+        return f"read it with: trace-recipe report {self.name}"
+
+    def _keep_pages(self) -> bool:
+        self.use_reserve()
+        self.is_kept = any(path.stat().st_size for path in self.path.glob("cpu*.raw"))
+        return self.is_kept
+
     def close(self, invoker: Invoker) -> None:
         """Hand a kept directory to who started the run; remove any other."""
         if not self.is_kept:
-            shutil.rmtree(self.name)
+            # By descriptor: another directory may have its name by now.
+            for path in self.path.iterdir():
+                path.unlink()
+            with contextlib.suppress(OSError):
+                self.name.rmdir()
         else:
             give_away(self.fd, invoker)
         os.close(self.fd)

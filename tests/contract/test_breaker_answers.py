@@ -44,7 +44,7 @@ def test_a_full_spool_is_named_by_its_path(cli, recipe, untouched):
 
     assert done.returncode == 4
     assert "no room to record in 'full/R': No space left on device (ENOSPC)" in done.stderr
-    assert "state: restored" in done.stderr
+    assert "state: untouched" in done.stderr
 
 
 TOO_MUCH = """

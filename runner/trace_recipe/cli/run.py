@@ -299,10 +299,10 @@ def _summary(result: RunResult, name: str) -> list[str]:
     lost = f"{manifest.lost} lost"
     if manifest.lost:
         per_cpu = [
-            f"CPU {cpu.cpu}: {cpu.overrun + cpu.commit_overrun + cpu.dropped_events}"
+            f"CPU {cpu.cpu}: {cpu.lost}"
             for buffer in manifest.buffers
             for cpu in buffer.cpus
-            if cpu.overrun + cpu.commit_overrun + cpu.dropped_events
+            if cpu.lost
         ]
         lost += f" ({', '.join(per_cpu)})"
     lines = [

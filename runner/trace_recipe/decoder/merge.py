@@ -143,13 +143,15 @@ class _Source:
         self._is_broken = True
 
     def _note_damages(self) -> None:
-        """Report what only the pages know: a file that ends too early, a chunk that is broken."""
+        """Report what only the pages know: what is broken, ends too early, or was lost behind."""
         truncated = getattr(self._pages, "truncated_bytes", 0)
         if truncated:
             place = (self._next - 1) * self._stream.subbuf_size_bytes
             self._damage(place, f"the file ends after {truncated} bytes of a sub-buffer")
         for place, reason in getattr(self._pages, "damages", ()):
             self._damage(place, reason)
+        if lost := getattr(self._pages, "lost_behind", 0):
+            self._stream.lose_behind(lost)
 
     def _damage(self, offset_bytes: int, reason: str) -> None:
         stream = self._stream

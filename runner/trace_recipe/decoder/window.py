@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["END", "Bound", "Stream", "Window"]
 
 _LAST_KEY = 0xFFFF_FFFF_FFFF_FFFF
+_NO_PAGE = 1 << 62  # behind all that a stream can have
 # include/linux/trace_events.h, struct trace_entry: for a trace that brings no format at all.
 _COMMON_FIELDS = tuple(
     Field(name, kind, f"{kind} {name}", offset, size, is_signed, FieldKind.SCALAR, size, 1)
@@ -173,6 +174,10 @@ class Stream:
         self._waiting, self._keys = self._waiting[done:], self._keys[done:]
         self._first_page += done
         return part
+
+    def lose_behind(self, count: int) -> None:
+        """Take note that so many events are missing behind the last sub-buffer."""
+        self.open_gaps.append(_OpenGap(_NO_PAGE, count, None, self.last_key))
 
     def _event_keys(
         self, timestamp: NDArray[np.uint64], page: NDArray[np.int64], count: int

@@ -1,0 +1,39 @@
+"""The command line on a kernel whose CPU 0 cannot be read any more after a moment.
+
+    python -m tests.faulty run recipe.yaml
+
+A closed terminal stands in for the CPU's trace_pipe_raw from then on: it answers with EIO.
+"""
+
+import os
+import sys
+import threading
+
+from trace_recipe.__main__ import main
+from trace_recipe.tracefs import Tracefs
+
+WORKS_FOR_S = 0.7
+_open_raw = Tracefs.open_raw
+
+
+def _faulty(self: Tracefs, cpu: int) -> int:
+    fd = _open_raw(self, cpu)
+    if cpu == 0:
+        timer = threading.Timer(WORKS_FOR_S, _break, (fd,))
+        timer.daemon = True
+        timer.start()
+    return fd
+
+
+def _break(fd: int) -> None:
+    master, slave = os.openpty()
+    os.close(slave)
+    os.set_blocking(master, False)
+    os.dup2(master, fd, inheritable=False)
+    os.close(master)
+
+
+if __name__ == "__main__":
+    Tracefs.open_raw = _faulty  # type: ignore[method-assign]
+    sys.argv[0] = "trace-recipe"
+    main()
