@@ -28,9 +28,23 @@ TRIGGERS = (
     "traceon traceoff snapshot stacktrace enable_event disable_event enable_hist disable_hist hist"
 )
 NO_TRIGGERS = f"# Available triggers:\n# {TRIGGERS}\n"
-# The last is hardly ever called, so that no count of a command runs down.
-FUNCTIONS = ("vfs_open", "vfs_read", "vfs_write", "vfs_fallocate")
+# The last two are hardly ever called, so that no count of a command runs down.
+FUNCTIONS = ("vfs_open", "vfs_read", "vfs_write", "vfs_fallocate", "vfs_mkobj")
 SUBBUF_DATA_BYTES = 4080
+SNAPSHOT_FREED = """# tracer: nop
+#
+#
+# * Snapshot is freed *
+#
+# Snapshot commands:
+# echo 0 > snapshot : Clears and frees snapshot buffer
+# echo 1 > snapshot : Allocates snapshot buffer, if not already allocated.
+#                      Takes a snapshot of the main buffer.
+# echo 2 > snapshot : Clears snapshot buffer (but does not allocate or free)
+#                      (Doesn't have to be '2' works with any number that
+#                       is not a '0' or '1')
+"""
+SNAPSHOT_ALLOCATED = SNAPSHOT_FREED.replace("freed", "allocated")
 # An event that hardly ever happens, so that no count of a trigger runs down.
 EVENT = "events/sched/sched_kthread_stop"
 HIST = "hist:keys=pid:vals=hitcount:sort=hitcount:size=2048"
@@ -405,6 +419,11 @@ def _saved_cmdlines_size(_tree: FakeTracefs, _path: str, _old: str, text: str) -
     return "45874\n"
 
 
+def _snapshot(_tree: FakeTracefs, _path: str, old: str, text: str) -> str:
+    number = _number(text)
+    return (SNAPSHOT_FREED, SNAPSHOT_ALLOCATED, old)[min(number, 2)]
+
+
 def _emptied(empty: str) -> Callable[[str], str]:
     # Function commands survive.
     def truncated(old: str) -> str:
@@ -457,6 +476,9 @@ RULES: tuple[Rule, ...] = (
          (), refused=(Refused("nope\n"),)),
     Rule("tracing_max_latency", "0\n", _number_between(0, 2**63),
          (Example("5\n", ("5\n",)), Example("7\n", ("007\n",))), refused=_BAD_NUMBERS),
+    Rule("snapshot", SNAPSHOT_FREED, _snapshot,
+         (Example(SNAPSHOT_ALLOCATED, ("1\n",)), Example(SNAPSHOT_FREED, ("1\n", "0\n")),
+          Example(SNAPSHOT_ALLOCATED, ("1\n", "2\n"))), refused=_BAD_NUMBERS),
     Rule("set_event_pid", "", _pids,
          (Example("3\n5\n32\n", ("5\n", "3 5 0x20\n")), Example("7\n", ("7\n",), truncate=True)),
          refused=(Refused("x\n"), Refused("4294967295\n", errno.EPERM)), truncated=_emptied("")),

@@ -217,6 +217,31 @@ class _Printk(ControlFile):
         return (Write(truncate=False, text=text, may_fail=before.strip() == "0"),)
 
 
+class _Snapshot(ControlFile):
+    """The snapshot buffer: freed, allocated, or with recorded data in it (only that it is there).
+
+    There is no way to allocate it but to take a snapshot, which is then cleared.
+    """
+
+    __slots__ = ()
+
+    def value(self, text: str) -> Hashable:
+        match = re.search(r"^# \* Snapshot is (freed|allocated) \*$", text, re.MULTILINE)
+        return match[1] if match else "filled"
+
+    def unrestorable(self, before: str, now: str) -> str | None:
+        if self.value(before) == "filled" and self.value(now) != "filled":
+            return "the tracer took the snapshot's buffer, and what was in it is gone"
+        return None
+
+    def _writes(self, before: str, now: str) -> tuple[Write, ...]:
+        if self.value(before) == "freed":
+            return (Write(truncate=False, text="0\n"),)
+        if self.value(now) != "freed":
+            return ()
+        return (Write(truncate=False, text="1\n"), Write(truncate=False, text="2\n"))
+
+
 class _TraceOptions(ControlFile):
     """`trace_options`: a line an option, `no` in front when off; the tracer's come and go."""
 
@@ -450,6 +475,7 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     # A starting latency tracer sets the maximum to 0, hwlat the threshold to 10.
     ControlFile("tracing_thresh", "shared", 72, top_only=True),
     ControlFile("tracing_max_latency", "instance", 73, moves=True),
+    _Snapshot("snapshot", "instance", 74),
     # After the triggers: a fired enable_event leaves its event on when it is removed.
     _Enable("events/*/*/enable", "instance", 80),
     _TracingOn("tracing_on", "instance", 90, moves=True),

@@ -121,19 +121,20 @@ class Session:
                 for write in rules.set_writes(self._bound(step.text), now):
                     self.tracefs.write(step.file, write.text, truncate=write.truncate)
                 for file in files:
-                    if self.tracefs.exists(file):
-                        self.readings[file] = self.tracefs.read(file)
-                        self.journal.applied(file, self.readings[file])
+                    text = _reading(self.tracefs, file)
+                    if text is not None:
+                        self.readings[file] = text
+                        self.journal.applied(file, text)
             case HoldFile():
                 self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))
             case _:
                 assert_never(step)
 
     def _is_as_left(self, file: str) -> bool:
-        known = self.readings.get(file)
-        if known is None or not self.tracefs.exists(file):
+        known, now = self.readings.get(file), _reading(self.tracefs, file)
+        if known is None or now is None:
             return True
-        return control_file(path_in_instance(file)).same(self.tracefs.read(file), known)
+        return control_file(path_in_instance(file)).same(now, known)
 
     def _bound(self, text: str) -> str:
         for name, values in self.bindings.items():
@@ -231,13 +232,21 @@ def _journal_failed(journal: Journal, error: OSError) -> ApplyError:
 
 def _pre_image(plan: Plan, tracefs: Tracefs) -> dict[str, str]:
     own = plan.prefix if plan.makes_instance else None
-    before = {}
-    for file in plan.files:
-        if own and file.startswith(own):
-            continue
-        if tracefs.exists(file):
-            before[file] = tracefs.read(file)
-    return before
+    files = (file for file in plan.files if not (own and file.startswith(own)))
+    readings = ((file, _reading(tracefs, file)) for file in files)
+    return {file: text for file, text in readings if text is not None}
+
+
+def _reading(tracefs: Tracefs, file: str) -> str | None:
+    """Return what a file reads; None: it is not there, or a latency tracer keeps its snapshot."""
+    if not tracefs.exists(file):
+        return None
+    try:
+        return tracefs.read(file)
+    except TracefsError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return None
 
 
 def _starts(step: Step) -> bool:

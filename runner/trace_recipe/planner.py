@@ -11,7 +11,13 @@ from trace_recipe.mistakes import file_problem, top_level_tracer
 from trace_recipe.plan import COMMAND, RUNNER, HoldFile, MakeInstance, Plan, Scope, SetFile, Step
 from trace_recipe.plan_notes import notes_of
 from trace_recipe.present import Present
-from trace_recipe.tracers import LATENCY_TRACERS, PID_TRACERS, TOP_LEVEL_OPTIONS, is_own_option
+from trace_recipe.tracers import (
+    LATENCY_TRACERS,
+    PID_TRACERS,
+    TOP_LEVEL_OPTIONS,
+    WHOLE_CPU_TRACERS,
+    is_own_option,
+)
 from trace_recipe.triggers import parse_trigger, read_form
 
 if TYPE_CHECKING:
@@ -327,16 +333,24 @@ class _Planner:
             place = self.resolved.loaded.marks.place(path)
             self.problems.append(top_level_tracer(tracer.name).at(place, _dotted(path)))
         # The tracer comes first: some reset the threshold or bring their options along.
-        also = [f"{self.prefix}{name}" for name in ("tracing_max_latency",) if self._has(name)]
-        self.set("current_tracer", tracer.name, path=path, also=also)
+        self.set("current_tracer", tracer.name, path=path, also=self._measured())
         if tracer.threshold_us is not None:
             self.set("tracing_thresh", str(tracer.threshold_us), path=(*path, "threshold"))
         for option, wanted in tracer.options.items():
             at = (*path, "options", option)
             self.set(f"options/{option}", "1" if wanted else "0", path=at)
 
-    def _has(self, name: str) -> bool:
-        return name in self.resolved.kernel.control_files
+    def _measured(self) -> list[str]:
+        """Return what a tracer that measures changes besides: the maximum it clears and moves.
+
+        A latency tracer uses the snapshot's buffer too, and frees it when it is left (seen by the
+        crash sweep on 6.12).
+        """
+        names = ["tracing_max_latency"] if self._tracer_name() in WHOLE_CPU_TRACERS else []
+        names += ["snapshot"] if self._tracer_name() in LATENCY_TRACERS else []
+        return [
+            f"{self.prefix}{name}" for name in names if name in self.resolved.kernel.control_files
+        ]
 
     def _tracer_name(self) -> str:
         return self.resolved.tracer.name if self.resolved.tracer else "nop"

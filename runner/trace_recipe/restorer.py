@@ -102,6 +102,9 @@ def _restore_files(
     found = {file: _reading(tracefs, file) for file in touched}
     for file in touched:
         _quiet(state, tracefs, journal, file, found[file])
+    for file, text in found.items():
+        if isinstance(text, TracefsError) and text.errno == errno.EBUSY:
+            found[file] = _reading(tracefs, file)  # a latency tracer kept it, and is quiet now
     return lines + [_restore_file(state, tracefs, journal, file, found[file]) for file in touched]
 
 

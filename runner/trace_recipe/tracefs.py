@@ -25,6 +25,7 @@ MOUNT_POINT = "/sys/kernel/tracing"
 _DEBUGFS_MOUNT_POINT = "/sys/kernel/debug/tracing"
 _MOUNT_FLAGS = 2 | 4 | 8 | (1 << 21)  # MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME
 _READ_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 10
 _LOG_ENTRY = re.compile(r"^\[\s*(\d+\.\d+)\] ", re.MULTILINE)
 
 
@@ -63,14 +64,18 @@ class Tracefs:
     def read(self, path: str) -> str:
         """Return a file's text; raises TracefsError.
 
-        Read with one large buffer: tracing_cpumask refuses a read shorter than its text.
+        Read with one large buffer: tracing_cpumask refuses a read shorter than its text. Of a
+        snapshot only the beginning, which says whether it is allocated: the rest is recorded data.
         """
+        head_only = path.rpartition("/")[2] == "snapshot"
         try:
             fd = os.open(self._resolve(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 chunks = []
-                while chunk := os.read(fd, _READ_BYTES):
+                while chunk := os.read(fd, _HEAD_BYTES if head_only else _READ_BYTES):
                     chunks.append(chunk)
+                    if head_only:
+                        break
             finally:
                 os.close(fd)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fake_tracefs import SNAPSHOT_ALLOCATED, SNAPSHOT_FREED
 from trace_recipe.control_files import CONTROL_FILES, Write, control_file, switched_events
 
 NO_TRIGGERS = "# Available triggers:\n# traceon traceoff stacktrace enable_event disable_event\n"
@@ -31,6 +32,9 @@ def texts(path: str, before: str, now: str) -> list[str]:
         ("options/funcgraph-proc", "0\n", "1\n", ["0\n"]),
         ("tracing_max_latency", "120\n", "0\n", ["120\n"]),
         ("tracing_thresh", "0\n", "10\n", ["0\n"]),
+        ("snapshot", SNAPSHOT_FREED, SNAPSHOT_ALLOCATED, ["0\n"]),
+        ("snapshot", SNAPSHOT_ALLOCATED, SNAPSHOT_FREED, ["1\n", "2\n"]),
+        ("snapshot", "# tracer: nop\n#\n# entries-in-buffer", SNAPSHOT_FREED, ["1\n", "2\n"]),
         ("max_graph_depth", "-1\n", "3\n", ["4294967295\n"]),
         ("saved_cmdlines_size", "6552\n", "19659\n", ["6552\n"]),
         ("saved_cmdlines_size", "45874\n", "6552\n", ["32768\n"]),
@@ -267,6 +271,15 @@ def test_one_of_several_functions_with_one_name_cannot_be_chosen_again():
 
     assert row.unrestorable("show\n", "show\nshow\n")
     assert row.unrestorable("show\nshow\n", ALL_FUNCTIONS) is None
+
+
+def test_what_a_snapshot_held_does_not_come_back():
+    filled = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 3/3   #P:2\n"
+    row = control_file("snapshot")
+
+    assert row.unrestorable(filled, SNAPSHOT_ALLOCATED)
+    assert row.unrestorable(SNAPSHOT_FREED, SNAPSHOT_ALLOCATED) is None
+    assert row.restore_writes(filled, SNAPSHOT_ALLOCATED) == ()
 
 
 def test_only_our_functions_are_removed():

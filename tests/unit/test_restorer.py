@@ -1,20 +1,39 @@
 """What counts as ours when a file reads otherwise than we left it: on the fake tracefs."""
 
+import errno
+
 import pytest
 
-from tests.fake_tracefs import FakeTracefs
+from tests.fake_tracefs import SNAPSHOT_ALLOCATED, SNAPSHOT_FREED, FakeTracefs
+from trace_recipe.errors import TracefsError
 from trace_recipe.executor import apply
 from trace_recipe.plan import Plan, Scope, SetFile
 from trace_recipe.receipt import Outcome
+
+
+class Measuring(FakeTracefs):
+    """A tracer other than nop keeps the snapshot, and frees it in the end, as irqsoff does."""
+
+    def read(self, path):
+        if path == "snapshot" and super().read("current_tracer") != "nop\n":
+            raise TracefsError(path, "read", errno.EBUSY)
+        return super().read(path)
+
+    def write(self, path, text, *, truncate=False):
+        was_measuring = super().read("current_tracer") != "nop\n"
+        super().write(path, text, truncate=truncate)
+        if path == "current_tracer" and was_measuring:
+            super().write("snapshot", "0\n")
 
 
 @pytest.fixture
 def session(tmp_path):
     """Apply steps at the top level of a fake."""
 
-    def begin(*steps):
+    def begin(*steps, snapshot="0\n"):
         plan = Plan("restore", "restore.yaml", "top", "", steps)
-        tracefs = FakeTracefs(tmp_path / "tracing")
+        tracefs = Measuring(tmp_path / "tracing")
+        tracefs.write("snapshot", snapshot)
         directory = tmp_path / "state"
         return apply(plan, tracefs, run_id="run", state_directory=directory, bindings={})
 
@@ -45,3 +64,16 @@ def test_what_a_trigger_turned_off_is_ours_and_what_somebody_wrote_is_theirs(ses
     assert outcomes == {"buffer_percent": Outcome.FOREIGN, "tracing_on": Outcome.RESTORED}
     assert run.tracefs.read("tracing_on") == "1\n"
     assert run.tracefs.read("buffer_percent") == "9\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "before"), [("0\n", SNAPSHOT_FREED), ("1\n", SNAPSHOT_ALLOCATED)]
+)
+def test_a_snapshot_that_our_tracer_freed_is_allocated_again(session, written, before):
+    run = session(step("current_tracer", "function", also=("snapshot",)), snapshot=written)
+
+    receipt = run.restore()
+
+    assert {line.file for line in receipt.lines} == {"current_tracer", "snapshot"}
+    assert {line.outcome for line in receipt.lines} == {Outcome.RESTORED}
+    assert run.tracefs.read("snapshot") == before
