@@ -16,6 +16,7 @@ from tests.requirements import need
 from tests.tracefs_tree import differences, snapshot
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a runner of tests under nohup ignores it for all
+SWEPT = "crash sweep"
 ROOT = Path(__file__).parent.parent
 MARK = "TRACE_RECIPE_TEST"  # by which a test finds the processes that it has started
 LOCK = "/run/trace-recipe-tests.lock"
@@ -52,6 +53,21 @@ def _parent(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:  # it has just ended
         return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell how much of the crash sweep was run, by kernel."""
+    found: dict[str, tuple[int, int]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for kernel, stops, points in (
+            value for name, value in report.user_properties if name == SWEPT
+        ):
+            before = found.get(kernel, (0, 0))
+            found[kernel] = (before[0] + stops, before[1] + points)
+    for kernel, (stops, points) in found.items():
+        terminalreporter.write_line(
+            f"{SWEPT}, {kernel}: {stops} stops, of runs with {points} points"
+        )
 
 
 class Cli:

@@ -192,13 +192,17 @@ def resolve_case(case: str, home: str, kernel: Kernel) -> ResolvedRecipe:
 def sweep(
     tree: Tree, resolved: ResolvedRecipe, *, points: int | None = None, seed: int = 0
 ) -> Swept:
-    """Stop the run at all its points in every way, or at so many points; raises Difference.
+    """Stop the run at all its points in every way, or at so many points.
+
+    Raises Difference, and KernelLacksError when the run ends before it writes anything.
 
     A few points are spread evenly, and each is stopped at in the next of the ways; another `seed`
     chooses others.
     """
     before = tree.snapshot()
     count = _whole_run(tree, resolved, before)
+    if not count:
+        raise KernelLacksError(Problem("refused before anything is written"))
     if points is None:
         chosen = [(number, how) for number in range(1, count + 1) for how in HOWS]
     else:

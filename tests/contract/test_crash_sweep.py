@@ -15,6 +15,7 @@ from tests.crash_sweep import (
     CASES,
     HOMES,
     MESSY_INSTANCE,
+    SUMMARY,
     Tree,
     apply_here,
     recover_here,
@@ -60,10 +61,9 @@ def read_all(root):
 def swept(tree, case, home, **options):
     """Sweep, or skip with what the kernel lacks."""
     try:
-        resolved = resolve_case(case, home, tree.kernel)
+        return sweep(tree, resolve_case(case, home, tree.kernel), **options)
     except KernelLacksError as error:
         pytest.skip(error.problems[0].what)
-    return sweep(tree, resolved, **options)
 
 
 def seed(case, home):
@@ -87,7 +87,7 @@ def test_on_the_fake_a_stop_at_any_call_is_undone(fake, case, home, record_prope
 
     found = swept(fake, case, home, points=6, seed=seed(case, home))
 
-    record_property("crash sweep", f"fake, {home}: {case}: {found}")
+    record_property(SUMMARY, ("fake", found.stops, found.points))
     assert found.points > 20
 
 
@@ -109,7 +109,7 @@ def here():
 def test_on_this_kernel_a_stop_at_a_call_is_undone(untouched, here, case, home, record_property):
     found = swept(here, case, home, points=12, seed=seed(case, home))
 
-    record_property("crash sweep", f"running kernel, {home}: {case}: {found}")
+    record_property(SUMMARY, ("running kernel", found.stops, found.points))
     assert found.points > 20
 
 

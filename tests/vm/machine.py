@@ -45,7 +45,16 @@ MEMORY_MB = 2048
 CPUS = 2
 BOOT_TIMEOUT_S = 90
 IN_VM = "TRACE_RECIPE_IN_VM"
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "runner", "recipes", "schema", "tests")
+PARTS = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "runner",
+    "recipes",
+    "schema",
+    "benchmarks",
+    "tests",
+)
 DISTRIBUTIONS = (
     "pydantic",
     "pyyaml",
@@ -56,7 +65,7 @@ DISTRIBUTIONS = (
     "pytest",
     "hypothesis",
 )
-PROGRAMS = ("trace-cmd",)
+PROGRAMS = ("trace-cmd", "perf")
 # Parts of the standard library and of packages that no test here imports.
 LEFT_OUT = {
     "__pycache__",
@@ -225,7 +234,9 @@ def _qemu(
     command += ["-nodefaults", "-display", "none", "-no-reboot"]
     command += ["-serial", f"file:{console}", "-serial", "stdio"]
     command += ["-kernel", str(kernel), "-initrd", str(initramfs)]
-    command += ["-append", f"console=ttyS0 quiet panic=-1 {append}".strip()]
+    # Without waiting for grace periods, most of what a switch of tracers takes in an emulator.
+    words = f"console=ttyS0 quiet panic=-1 rcupdate.rcu_expedited=1 {append}"
+    command += ["-append", words.strip()]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

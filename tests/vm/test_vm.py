@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.kernel_requirements import need_kernel
 from tests.vm.inner import INNER_TESTS
-from tests.vm.kernels import KERNELS, KernelAbsentError, find_kernel
-from tests.vm.machine import MachineError, base_image, missing_tools, run_pytest, run_shell
+from tests.vm.kernels import KERNELS
+from tests.vm.machine import MachineError, run_pytest, run_shell
+from tests.vm.side_by_side import chosen_names, side_by_side
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 TIMEOUT_S = 900
@@ -20,22 +18,10 @@ TIMEOUT_S = 900
 
 @pytest.fixture(scope="module")
 def outcomes(request):
-    """Boot the kernels of the chosen tests side by side: each emulator keeps one CPU busy."""
-    chosen = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if item.path == request.path and hasattr(item, "callspec")
-    ]
-    if missing_tools():  # each test says what
-        yield {}
-        return
-    base_image()  # made once, before they all want it
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        futures = {}
-        for name in chosen:
-            with contextlib.suppress(KernelAbsentError):  # its test says so
-                kernel = find_kernel(name)
-                futures[name] = pool.submit(run_pytest, kernel, INNER_TESTS, timeout_s=TIMEOUT_S)
+    def job(kernel):
+        return run_pytest(kernel, INNER_TESTS, timeout_s=TIMEOUT_S)
+
+    with side_by_side(chosen_names(request), job) as futures:
         yield futures
 
 
