@@ -136,9 +136,13 @@ class Cli:
             path.unlink()
         return subprocess.CompletedProcess(words, status, out, err)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, program: str | None = None) -> subprocess.Popen[str]:
+        """Start the command line, or the text of a Python program with the same arguments."""
+        command = self.command(*words)
+        if program is not None:
+            command[1:3] = ["-c", program]
         running = subprocess.Popen(
-            self.command(*words),
+            command,
             cwd=self.directory,
             env=self.environment(),
             stdout=subprocess.PIPE,

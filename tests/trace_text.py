@@ -21,7 +21,15 @@ from trace_recipe.sinks.text import TextSink
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TRACEFS", "assert_equal_text", "kernel_lines", "put", "rendered_lines", "trace_data"]
+__all__ = [
+    "TRACEFS",
+    "assert_equal_text",
+    "kernel_lines",
+    "put",
+    "rendered_lines",
+    "saved_cmdlines",
+    "trace_data",
+]
 
 TRACEFS = Path("/sys/kernel/tracing")
 # Before Linux 6.18 the arguments of system calls were in hex without 0x; the newer form is ours.
@@ -43,6 +51,12 @@ def kernel_lines(directory: Path) -> list[str]:
     """Return the lines of the `trace` file, which reading does not consume."""
     text = (directory / "trace").read_bytes().decode("utf-8", "backslashreplace")
     return text.split("\n")
+
+
+def saved_cmdlines() -> dict[int, str]:
+    """Return the kernel's names of tasks, which may be any bytes."""
+    text = (TRACEFS / "saved_cmdlines").read_bytes().decode("utf-8", "surrogateescape")
+    return parse_cmdlines(text)
 
 
 def trace_data(directory: Path) -> TraceData:
@@ -68,7 +82,7 @@ def trace_data(directory: Path) -> TraceData:
         cpu_count=len(cpus),
         header_page_text=header.text,
         header_event_text="",
-        cmdlines=parse_cmdlines((TRACEFS / "saved_cmdlines").read_text()),
+        cmdlines=saved_cmdlines(),
         printk_formats=parse_printk_formats((TRACEFS / "printk_formats").read_text()),
         symbols=parse_kallsyms(Path("/proc/kallsyms").read_text()),
         options={

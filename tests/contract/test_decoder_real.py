@@ -174,7 +174,7 @@ def test_every_event_is_the_kernels_own_in_count_order_time_and_fields(instance,
     put(instance / "buffer_subbuf_size_kb", subbuf_kb)
     put(instance / "buffer_size_kb", 8192)
     record_own_children(instance, 700)
-    expected = lines_of_kernel((instance / "trace").read_text())
+    expected = lines_of_kernel((instance / "trace").read_text(errors="surrogateescape"))
     data = trace_data(instance)
     assert data.buffers[0].subbuf_size_bytes == subbuf_kb * 1024
     assert len(expected) > 5000

@@ -188,12 +188,24 @@ def test_a_signal_ends_the_recording_early_with_outputs_and_restore(
     assert (cli.directory / "out.txt").read_text().count("sched_switch:") > 0
 
 
+# Ctrl-C is the interpreter's own affair while it starts: what a .pth file imports may swallow it.
+FROM_THE_FIRST_LINE_OF_OURS = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+print("started", flush=True)
+from trace_recipe.__main__ import main
+main()
+"""
+
+
 def test_ctrl_c_at_a_random_moment_leaves_nothing_behind(cli, recipe, untouched):
     path = recipe(ENDLESS)
     generator = random.Random(20261122)
     for _ in range(12):
-        running = cli.start("run", str(path), "-q")
-        time.sleep(generator.uniform(0.05, 1.2))
+        running = cli.start("run", str(path), "-q", program=FROM_THE_FIRST_LINE_OF_OURS)
+        assert running.stdout is not None
+        assert running.stdout.readline() == "started\n"
+        time.sleep(generator.uniform(0, 1.2))
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
 

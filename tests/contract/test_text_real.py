@@ -1,5 +1,6 @@
 """The text sink against the kernel's own `trace` file, in a private instance, line by line."""
 
+import ctypes
 import os
 import re
 import socket
@@ -17,6 +18,8 @@ from tests.trace_text import (
 )
 
 pytestmark = pytest.mark.tracefs
+
+PR_SET_NAME = 15
 
 GROUPS = {
     "scheduling": ("sched", "irq", "timer", "signal", "task", "workqueue", "power"),
@@ -50,6 +53,10 @@ def instance():
         directory.rmdir()
 
 
+def rename_this_task(name):
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name, 0, 0, 0)
+
+
 def work(directory):
     """Files, sockets, children, signals and marks of one process."""
     with tempfile.TemporaryDirectory() as place:
@@ -76,7 +83,7 @@ def work(directory):
         time.sleep(0.001)
 
 
-def record(directory, events):
+def record(directory, events, *, task=None):
     """Trace a child at work, and its children; the triggers add stack traces."""
     for name in events:
         if (directory / f"events/{name}/enable").exists():
@@ -85,6 +92,8 @@ def record(directory, events):
     child = os.fork()
     if child == 0:
         os.read(gate, 1)
+        if task is not None:
+            rename_this_task(task)
         work(directory)
         os._exit(0)
     put(directory / "set_event_pid", child)
@@ -108,6 +117,13 @@ def test_stack_traces_of_a_trigger_are_printed_as_the_kernel_does(instance):
     record(instance, ("sched",))
     assert "<stack trace>" in "".join(kernel_lines(instance))
     assert_equal_text(instance, *UNKNOWABLE)
+
+
+def test_a_task_whose_name_is_no_text_is_printed_with_its_bytes_escaped(instance):
+    record(instance, ("sched",), task=b"\x9b[2J\xff")
+    assert "\\x9b[2J\\xff" in "".join(kernel_lines(instance))
+    # The kernel aligns by bytes, we by what is shown of them.
+    assert_equal_text(instance, *UNKNOWABLE, re.compile(r"^ +"))
 
 
 @pytest.mark.parametrize("option", ["irq-info", "context-info"])

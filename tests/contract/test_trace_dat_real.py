@@ -17,11 +17,12 @@ import pytest
 
 from tests.requirements import need, need_command
 from tests.trace_dat_cases import make_buffer, make_data
+from tests.trace_text import saved_cmdlines
 from trace_recipe.decoder import decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 from trace_recipe.held_files import hold_file
-from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
+from trace_recipe.kernel_tables import parse_kallsyms, parse_printk_formats
 from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 pytestmark = pytest.mark.tracefs
@@ -133,7 +134,7 @@ def trace_data(header, *buffers):
     ]
     kallsyms = Path("/proc/kallsyms").read_text()
     printk = (TRACING / "printk_formats").read_text()
-    cmdlines = parse_cmdlines((TRACING / "saved_cmdlines").read_text())
+    cmdlines = saved_cmdlines()
     return TraceData(
         formats={one.id: one for one in formats},
         byte_order="<",
@@ -180,7 +181,14 @@ def written(data, path, version, compression):
 
 def run_trace_cmd(*arguments):
     command = [need_command("trace-cmd"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=TIMEOUT_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     # Debian's plugins complain about formats that are not in the file; nothing else may be said.
     assert not re.search(r"unknown|truncat|fail|bad page|error", done.stderr, re.IGNORECASE)

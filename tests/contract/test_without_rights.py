@@ -22,6 +22,15 @@ duration: 400ms
 outputs: [{text: "-"}, {csv: tried.json}, {jsonl: events.jsonl}]
 """
 NOBODY = ["65534"] * 4
+BUSY = "import os, time\nwhile True: os.getppid(); time.sleep(0.01)"
+
+
+@pytest.fixture
+def busy():
+    """A process with system calls: a machine may have no others for seconds."""
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+        yield
+        process.kill()
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ def run(monkeypatch, capfd, tmp_path):
 
 @pytest.mark.parametrize("sudo", [False, True], ids=["root", "sudo"])
 def test_what_decodes_and_writes_has_no_right_of_root(
-    untouched, run, recipe, monkeypatch, tmp_path, sudo
+    untouched, busy, run, recipe, monkeypatch, tmp_path, sudo
 ):
     for name in ("text", "csv"):
         monkeypatch.setitem(SINKS, name, "tests.greedy_sink:GreedySink")
@@ -76,7 +85,7 @@ def test_what_decodes_and_writes_has_no_right_of_root(
 
 
 def test_a_process_that_shows_events_and_is_killed_does_not_stop_the_recording(
-    untouched, cli, recipe
+    untouched, busy, cli, recipe
 ):
     path = recipe(RECIPE.replace("400ms", "3s").replace("{csv: tried.json}, ", ""))
     running = cli.start("run", str(path), "--recording", "kept.rec")
