@@ -228,6 +228,8 @@ def _around(line: str, index: int) -> tuple[str, str]:
 
 def _visible(text: str) -> str:
     """Replace control characters, so that text from files cannot drive the terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char == " " else _escaped(char) for char in text)
 
 

@@ -102,6 +102,7 @@ def fuzz(
     """Run the inputs from number `first` on, fewer when time.monotonic() passes `until`."""
     report = Report()
     begin = time.monotonic()
+    input_of(target, seed, first)  # what inputs are made of is read once, not by every child
     ranges = _ranges(first, first + inputs)
     working: list[_Child] = []
     with selectors.DefaultSelector() as ready:
