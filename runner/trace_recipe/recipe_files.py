@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Problem, RecipeError, errno_text
+from trace_recipe.held_files import hold_file
 from trace_recipe.invoker import Invoker, acting_as, find_invoker
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
 from trace_recipe.recipe.marks import decode_text
@@ -60,12 +61,14 @@ def find_recipe(name: str, environment: Mapping[str, str]) -> Path:
     """Return the file for a path or a name; raises RecipeError with what was looked at."""
     path = Path(name)
     try:
-        if path.is_file():
-            return path
-        if os.sep in name or path.exists():
-            raise RecipeError(_unreadable(name, "it is not a file" if path.exists() else ""))
+        with acting_as(find_invoker(environment)):  # root's eyes would tell what is where
+            is_file, is_there = path.is_file(), path.exists()
     except OSError as error:
         raise RecipeError(_unreadable(name, errno_text(error.errno or 0))) from error
+    if is_file:
+        return path
+    if os.sep in name or is_there:
+        raise RecipeError(_unreadable(name, "it is not a file" if is_there else ""))
     found = {one.name: one.path for one in list_recipes(environment)}
     stem = path.stem if path.suffix in _SUFFIXES else name
     if stem in found:
@@ -93,7 +96,7 @@ def open_recipe(
 
     def read(other: str) -> str:
         # Includes may not leave the recipe's directory, through links neither.
-        target = Path(other).resolve()
+        target = Path(os.path.realpath(other))  # resolve() raises RuntimeError for a loop
         if not target.is_relative_to(root):
             raise PermissionError(1, "outside the recipe's directory")
         return _read(target, invoker)
@@ -106,8 +109,9 @@ def open_recipe(
 
 
 def _read(path: Path, invoker: Invoker) -> str:
-    with acting_as(invoker), path.open("rb") as stream:
-        return decode_text(str(path), stream.read(_MAX_BYTES + 1))
+    with acting_as(invoker):
+        held = hold_file(path)
+    return decode_text(str(path), held.read(_MAX_BYTES + 1))
 
 
 def _unreadable(name: str, why: str) -> Problem:

@@ -51,3 +51,31 @@ def test_an_include_may_not_leave_the_directory_through_a_link(tmp_path):
 
     with pytest.raises(RecipeError, match=r"link\.yaml"):
         open_recipe(str(top), {}, {})
+
+
+def loop(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize(("make", "why"), [(os.mkfifo, "not a regular file"), (loop, "symbolic")])
+def test_an_include_that_is_no_file_is_told_and_not_waited_for(tmp_path, make, why):
+    make(tmp_path / "part.yaml")
+    top = tmp_path / "top.yaml"
+    top.write_text("recipe: v1\nname: top\ninclude: [part.yaml]\nevents: ['sched:sched_switch']\n")
+
+    with pytest.raises(RecipeError, match=why):
+        open_recipe(str(top), {}, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can see more than its invoker")
+def test_under_sudo_nobody_learns_what_files_there_are(tmp_path):
+    tmp_path.chmod(0o700)
+    (tmp_path / "there.yaml").write_text(RECIPE)
+
+    answers = set()
+    for name in ("there", "missing"):
+        with pytest.raises(RecipeError) as caught:
+            find_recipe(str(tmp_path / f"{name}.yaml"), {"SUDO_UID": "65534", "SUDO_GID": "65534"})
+        answers.add(str(caught.value).replace(name, "NAME"))
+
+    assert len(answers) == 1
