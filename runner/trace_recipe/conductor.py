@@ -33,7 +33,7 @@ from trace_recipe.live_feed import LiveFeed
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
 from trace_recipe.output_folder import OutputFolder, open_output_folder
-from trace_recipe.outputs import OutputFile, open_output_file
+from trace_recipe.outputs import OutputFile, open_output_file, refuse_to_replace
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
 from trace_recipe.recording import hold_recording, write_manifest
@@ -214,6 +214,9 @@ class Conductor:
     ) -> OutputFile | OutputFolder | None:
         if str(path) == "-":
             return None
+        loaded = self.resolved.loaded
+        sources = [loaded.path, *(name for name, _ in loaded.included)]
+        refuse_to_replace(path, sources, self.invoker)
         if options.get("layout") == "per-event":
             return open_output_folder(path, self.invoker)
         return open_output_file(path, self.invoker)

@@ -13,14 +13,14 @@ import secrets
 import shlex
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from trace_recipe.errors import OutputError, Problem, errno_text
 from trace_recipe.invoker import acting_as
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from trace_recipe.invoker import Invoker
 
@@ -30,9 +30,18 @@ __all__ = [
     "make_folder",
     "open_output_file",
     "output_error",
+    "refuse_to_replace",
     "report_command",
 ]
 
+# Where a new file or directory is a wish to the kernel: an instance, a cgroup, a pinned program.
+_KERNEL_FILE_SYSTEMS = frozenset(
+    {"autofs", "binderfs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs",
+     "devpts", "devtmpfs", "efivarfs", "functionfs", "fusectl", "mqueue", "nsfs", "proc", "pstore",
+     "resctrl", "rpc_pipefs", "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs"}
+)  # fmt: skip
+_KERNEL_FOLDERS = frozenset({"dev", "proc", "sys"})  # some mounts there are a tmpfs
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the one place there that is for files
 _MODE = 0o600
 _FOLDER_MODE = 0o700
 
@@ -100,6 +109,7 @@ def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
             raise output_error("open", path, error) from error
         part = f".{path.name[:200]}.{secrets.token_hex(4)}.part"
         try:
+            _check_folder(path, folder)
             _check_target(path, folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(part, flags, _MODE, dir_fd=folder)
@@ -112,15 +122,38 @@ def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
     return OutputFile(path, os.fdopen(fd, "wb", buffering=1 << 20), invoker, folder, part)
 
 
+def refuse_to_replace(path: Path, sources: Iterable[str], invoker: Invoker) -> None:
+    """Raise OutputError when `path` is one of the files that the run itself is made from."""
+    with acting_as(invoker):
+        for source in sources:
+            with contextlib.suppress(OSError):  # one of them is not there: then it is another
+                if path.samefile(source):
+                    raise OutputError(
+                        Problem(
+                            f"output '{path}' is the recipe, or a file that it includes",
+                            why="the run would replace what it was made from",
+                            fix="name another path",
+                        )
+                    )
+
+
 def make_folder(path: Path, invoker: Invoker) -> None:
     """Make a directory if it is not there; raises OutputError."""
     with acting_as(invoker):
         try:
-            path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _check_folder(path, parent)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path.name or ".", _FOLDER_MODE, dir_fd=parent)
+            finally:
+                os.close(parent)
         except OSError as error:
             raise output_error("make", path, error) from error
         if path.is_symlink():
             raise output_error("make", path, OSError(errno.ELOOP, "a symbolic link"))
+        if not path.is_dir():
+            raise output_error("make", path, FileExistsError(errno.EEXIST, "not a directory"))
 
 
 def report_command(recording: Path | str, sink: str, path: str, options: Mapping[str, Any]) -> str:
@@ -161,9 +194,31 @@ _BROKEN_OFF = {
 }
 
 
+def _check_folder(path: Path, folder: int) -> None:
+    """Refuse directories that hold no files, but ways to tell the kernel something."""
+    device = os.fstat(folder).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with Path("/proc/self/mountinfo").open(errors="surrogateescape") as mounts:
+        for line in mounts:
+            # proc_pid_mountinfo(5): id parent major:minor root mount-point … - type source options
+            before, _, after = line.partition(" - ")
+            _, _, mounted, _, where = before.split(" ")[:5]
+            kind = after.partition(" ")[0]
+            is_below = where.split("/")[1] in _KERNEL_FOLDERS and where != _SHARED_MEMORY
+            if mounted == number and (kind in _KERNEL_FILE_SYSTEMS or is_below):
+                raise OutputError(
+                    Problem(
+                        f"output '{path}' lies where the kernel has no place for files",
+                        why=f"{where} is {kind}: what is made there asks the kernel for something,"
+                        " or looks like a device",
+                        fix="name a place on a disk",
+                    )
+                )
+
+
 def _check_target(path: Path, folder: int) -> None:
     try:
-        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        found = os.stat(path.name or ".", dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
     kinds = {

@@ -8,7 +8,7 @@ import pytest
 
 from trace_recipe.errors import OutputError
 from trace_recipe.invoker import find_invoker
-from trace_recipe.outputs import open_output_file
+from trace_recipe.outputs import make_folder, open_output_file, refuse_to_replace
 
 INVOKER = find_invoker({})
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="acting as somebody else takes root")
@@ -144,10 +144,31 @@ def test_what_appears_in_the_place_of_an_output_meanwhile_is_replaced_not_follow
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-@pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/fd/1", "/proc/sys/kernel/panic"])
-def test_nothing_below_proc_is_an_output(path):
-    with pytest.raises(OutputError):
+@pytest.mark.parametrize(
+    "path", ["/proc/self/mem", "/proc/self/fd/1", "/proc/sys/kernel/panic", "/dev/new", "/sys/new"]
+)
+@pytest.mark.parametrize("make", [open_output_file, make_folder])
+def test_what_the_kernel_makes_of_files_is_no_place_for_outputs(path, make):
+    with pytest.raises(OutputError, match="no place for files"):
+        make(Path(path), INVOKER)
+    assert not Path("/dev/new").exists()
+
+
+@pytest.mark.parametrize("path", [".", "..", "/"])
+def test_a_directory_without_a_name_of_its_own_is_no_output(path):
+    with pytest.raises(OutputError, match="a directory"):
         open_output_file(Path(path), INVOKER)
+
+
+def test_what_a_run_is_made_from_is_not_replaced(tmp_path):
+    recipe, other = tmp_path / "recipe.yaml", tmp_path / "other.txt"
+    recipe.write_text("recipe: v1\n")
+    other.write_text("an earlier output\n")
+
+    with pytest.raises(OutputError, match="is the recipe"):
+        refuse_to_replace(tmp_path / "." / "recipe.yaml", [str(recipe)], INVOKER)
+    refuse_to_replace(other, [str(recipe), "missing.yaml"], INVOKER)
+    refuse_to_replace(tmp_path / "new.txt", [str(recipe)], INVOKER)
 
 
 def test_the_mode_is_private_whatever_the_umask_says(tmp_path):
