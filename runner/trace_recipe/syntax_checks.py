@@ -207,9 +207,14 @@ class SyntaxChecks:
             at: Path = (*path, "triggers", index)
             text = trigger.text if trigger.text is not None else _trigger_text(trigger)
             try:
-                parsed.append(ParsedTrigger(parse_trigger(text), trigger, at))
+                spec = parse_trigger(text)
             except TriggerSyntaxError as error:
                 self._trigger_mistake(trigger, at, error)
+                continue
+            if trigger.text is None and spec.target != trigger.event:
+                self.mistake((*at, "event"), _more_than_an_event(spec), len(spec.target or ""))
+                continue
+            parsed.append(ParsedTrigger(spec, trigger, at))
         for index, problem in check_trigger_set([one.spec for one in parsed]):
             self.mistake(parsed[index].path, problem, 0)
         return tuple(parsed)
@@ -339,6 +344,14 @@ def alternatives(entry: Event | EventAnyOf, path: Path) -> Iterable[tuple[Event,
     else:
         for index, event in enumerate(entry.any_of):
             yield event, (*path, "any_of", index)
+
+
+def _more_than_an_event(spec: TriggerSpec) -> Problem:
+    return Problem(
+        f"more than an event for {spec.name}",
+        why="what follows the event would be the trigger's count or its filter",
+        fix=f"write 'event: {spec.target}', and the rest under 'count' and 'if'",
+    )
 
 
 def _trigger_head(trigger: Trigger) -> str:
