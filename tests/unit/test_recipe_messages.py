@@ -52,7 +52,7 @@ delay: 3
         (2, 7, "name", "write 'my-recipe'"),
         (5, 5, "events[0].fliter", "did you mean 'filter'?"),
         (6, 26, "events[0].triggers[0].trigger", "did you mean 'stacktrace'?"),
-        (7, 5, "events[1]", ""),
+        (7, 5, "events[1]", "write it as the schema has it: trace-recipe schema"),
         (8, 1, "durration", "did you mean 'duration'?"),
         (10, 9, "buffer.size", "write '8M'"),
         (11, 9, "buffer.mode", "did you mean 'overwrite'?"),

@@ -24,6 +24,7 @@ from trace_recipe.recipe.quantities import (
     parse_cpu_list,
     parse_duration_ns,
     parse_size_bytes,
+    quoted,
 )
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def shown(value: object) -> str:
         case bool():
             return f"'{str(value).lower()}' (true or false)"
         case str():
-            return repr(value if len(value) <= 60 else value[:57] + "...")
+            return quoted(value)
         case int() | float():
             return f"the number {value}"
         case list() | tuple():
@@ -360,7 +361,7 @@ def _one_of(words: str, choices: tuple[str, ...]) -> Callable[[object], str]:
             raise RefusedValue(
                 f"{shown(text)} is not {words}",
                 f"there are {', '.join(choices)}",
-                f"did you mean '{close[0]}'?" if close else "",
+                f"did you mean '{close[0]}'?" if close else "write one of them",
             )
         return text
 
@@ -453,6 +454,7 @@ TEXT = _word_kind(
     "printable text",
     "any printable characters, line breaks and tabs",
     pattern=f"^[^{_HIDDEN_BUT_BREAKS}]*$",
+    fix="take the hidden characters out",
     shortest=0,
     longest=10_000,
     breaks=True,
@@ -533,6 +535,7 @@ ARGUMENT = _word_kind(
     "an argument of a command",
     "printable characters, line breaks and tabs",
     pattern=f"^[^{_HIDDEN_BUT_BREAKS}]*$",
+    fix="take the hidden characters out",
     shortest=0,
     longest=10_000,
     breaks=True,

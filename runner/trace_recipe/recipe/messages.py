@@ -495,7 +495,7 @@ def _command_fix(key: str, value: object) -> str:
 def _list_fix(value: object) -> str:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
         return f"write it without the brackets: {_flow(value[0])}"
-    return ""
+    return "write it as the schema has it: trace-recipe schema"
 
 
 def _flow(value: object) -> str:

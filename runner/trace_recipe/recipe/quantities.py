@@ -39,6 +39,7 @@ CPU_LIST_PATTERN = "^[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*$"
 _DURATION_WORDS = "a duration is whole numbers with units, the largest first: 250ms, 10s, 1m30s, 1h"
 _SIZE_WORDS = "a size is a whole number of bytes, or one with K, M or G (binary): 512K, 8M, 1G"
 _CPU_WORDS = "a CPU list is numbers and ranges, as in 0-3,7"
+_QUOTED_CHARS = 60
 _LOOSE_UNIT = re.compile(
     r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
     r"(ns|nsecs?|us|µs|usecs?|ms|msecs?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|hrs?|d|days?)(?![a-z])\s*"
@@ -57,17 +58,24 @@ class RefusedValue(ValueError):  # noqa: N818 - what a kind did to it; callers r
         self.rule = rule
 
 
+def quoted(text: str) -> str:
+    """Return text in quotes for a message: its beginning, when it is long."""
+    return repr(text if len(text) <= _QUOTED_CHARS else f"{text[: _QUOTED_CHARS - 3]}...")
+
+
 def parse_duration_ns(text: str) -> int:
     """Return a duration such as `1m30s` in nanoseconds; raises RefusedValue."""
     match = re.fullmatch(DURATION_PATTERN.strip("^$"), text)
     if not text or match is None:
-        raise RefusedValue(f"{text!r} is not a duration", _DURATION_WORDS, _duration_fix(text))
+        raise RefusedValue(
+            f"{quoted(text)} is not a duration", _DURATION_WORDS, _duration_fix(text)
+        )
     duration_ns = 0
     for part, unit_ns in zip(match.groups(), _UNITS_NS.values(), strict=True):
         duration_ns += int(part.rstrip("hmusn")) * unit_ns if part else 0
     if duration_ns > MAX_DURATION_NS:
         raise RefusedValue(
-            f"{text!r} is too long",
+            f"{quoted(text)} is too long",
             "a recipe can run for 366 days at most",
             "leave the key out to record until it is stopped",
             rule="duration_too_long",
@@ -78,12 +86,12 @@ def parse_duration_ns(text: str) -> int:
 def parse_size_bytes(text: str) -> int:
     """Return a size such as `512K` in bytes; raises RefusedValue."""
     if re.fullmatch(SIZE_PATTERN.strip("^$"), text) is None:
-        raise RefusedValue(f"{text!r} is not a size", _SIZE_WORDS, _size_fix(text))
+        raise RefusedValue(f"{quoted(text)} is not a size", _SIZE_WORDS, _size_fix(text))
     digits = text.rstrip("KMG")
     size_bytes = int(digits) * _UNITS_BYTES[text[len(digits) :]]
     if size_bytes > MAX_SIZE_BYTES:
         raise RefusedValue(
-            f"{text!r} is too large",
+            f"{quoted(text)} is too large",
             "a size is 1 PiB (1048576G) at most",
             "write a smaller size",
             rule="size_too_large",
@@ -101,7 +109,7 @@ def parse_cpu_list(text: str) -> tuple[int, ...]:
             fix = f"write {tidy!r}"
         if text.strip().lower() in ("all", "*", ""):
             fix = "take the key out to trace every CPU"
-        raise RefusedValue(f"{text!r} is not a CPU list", _CPU_WORDS, fix)
+        raise RefusedValue(f"{quoted(text)} is not a CPU list", _CPU_WORDS, fix)
     chosen = bytearray(MAX_CPU + 1)  # a long list costs no more than its length
     for part in text.split(","):
         first, _, last = part.partition("-")
