@@ -29,11 +29,12 @@ from trace_recipe.executor import Session, apply
 from trace_recipe.formats import parse_header_page
 from trace_recipe.guardian import Guardian
 from trace_recipe.journal import Leftovers
+from trace_recipe.leftovers import LeftoversNote
 from trace_recipe.live_feed import LiveFeed
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
 from trace_recipe.output_folder import OutputFolder, open_output_folder
-from trace_recipe.outputs import OutputFile, open_output_file, refuse_to_replace
+from trace_recipe.outputs import OutputFile, new_token, open_output_file, refuse_to_replace
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
 from trace_recipe.recording import hold_recording, write_manifest
@@ -43,6 +44,7 @@ from trace_recipe.spool import (
     make_recording_spool,
     make_temporary_spool,
     recording_name,
+    temporary_spool_path,
 )
 from trace_recipe.watcher import Watcher
 from trace_recipe.writer import Target, Written
@@ -138,6 +140,7 @@ class Conductor:
         self.recording = recording
         self.problems: list[Problem] = []
         self.exit_reason = ""
+        self._token = new_token()
         self._is_skipped = False
         self._scribe: Scribe | None = None
         self._live: LiveFeed | None = None
@@ -147,13 +150,15 @@ class Conductor:
         """Do everything; raises TraceRecipeError with the state that the kernel was left in."""
         with contextlib.ExitStack() as stack:
             self.tracefs = stack.enter_context(self.tracefs.held())
+            note = LeftoversNote.write(self.state_directory, self.run_id, self._leftovers())
+            stack.callback(note.discard)
             opened = self._open_outputs(stack)
             spool = self._make_spool()
             stack.callback(lambda: spool.close(self.invoker))
             self._scribe = self._start_scribe(opened, stack)
             command = self._hold_command(stack)
-            leftovers = self._leftovers(opened, spool)
-            guardian = Guardian(self.run_id, self.recipe.name, leftovers)
+            leftovers = replace(self._leftovers(), spool=str(spool.name.absolute()))
+            guardian = Guardian(self.run_id, self.recipe.name, leftovers, self.state_directory)
             stack.callback(guardian.dismiss)
             recorder = Recorder(spool.path, self._cpus())
             stack.callback(recorder.close)
@@ -218,15 +223,15 @@ class Conductor:
         sources = [loaded.path, *(name for name, _ in loaded.included)]
         refuse_to_replace(path, sources, self.invoker)
         if options.get("layout") == "per-event":
-            return open_output_folder(path, self.invoker)
-        return open_output_file(path, self.invoker)
+            return open_output_folder(path, self.invoker, self._token)
+        return open_output_file(path, self.invoker, self._token)
 
     def _make_spool(self) -> Spool:
         if self.recording is not None:
             return make_recording_spool(self.recording, self.invoker)
         if not self.recipe.outputs:
             return make_recording_spool(recording_name(self.recipe.name), self.invoker)
-        return make_temporary_spool()
+        return make_temporary_spool(temporary_spool_path(self.run_id))
 
     def _start_scribe(
         self, opened: Sequence[tuple[str, _Opened]], stack: contextlib.ExitStack
@@ -256,11 +261,23 @@ class Conductor:
         stack.callback(command.end)
         return command
 
-    def _leftovers(self, opened: Sequence[tuple[str, _Opened]], spool: Spool) -> Leftovers:
-        files = [one.file for _, one in opened if isinstance(one.file, OutputFile)]
+    def _leftovers(self) -> Leftovers:
+        """Return what is there if this process is killed before it has begun to record.
+
+        A directory that somebody named may turn out to hold something of theirs.
+        """
+        is_named = self.recording is not None or not self.recipe.outputs
+        outputs = [one for one in self.recipe.outputs if one.spec.path != "-"]
+        folders = {
+            Path(one.spec.path).absolute()
+            if one.spec.model_dump().get("layout") == "per-event"
+            else Path(one.spec.path).absolute().parent
+            for one in outputs
+        }
         return Leftovers(
-            spool=str(spool.name.absolute()),
-            parts=tuple(str(file.path.absolute().with_name(file.part)) for file in files),
+            spool="" if is_named else str(temporary_spool_path(self.run_id)),
+            folders=tuple(sorted(map(str, folders))),
+            token=self._token,
             uid=self.invoker.uid,
             gid=self.invoker.gid,
             groups=self.invoker.groups,

@@ -20,10 +20,11 @@ from trace_recipe.errors import (
     TraceRecipeError,
     errno_text,
 )
-from trace_recipe.journal import Intent, Journal, Leftovers, journals, shared_lock
+from trace_recipe.journal import Intent, Journal, Leftovers, journals
 from trace_recipe.plan import HoldFile, MakeInstance, Plan, SetFile, Step
 from trace_recipe.refusals import kernel_lacks, refused
 from trace_recipe.restorer import put_back, settle
+from trace_recipe.state_directory import shared_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

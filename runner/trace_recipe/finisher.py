@@ -65,7 +65,7 @@ def finish(state: JournalState, journal: Journal, *, by: str, why: str = "killed
 
     Raises RestoreError when something of the run's is left in the kernel; the journal then stays.
     """
-    pages = clear_leftovers(state.leftovers)
+    pages = clear_leftovers(state.leftovers, state.path.parent, state.run_id)
     receipt = put_back(state, reach_tracefs(state.mount), journal)
     ending = Ending(
         state.run_id,

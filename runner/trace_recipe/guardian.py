@@ -46,13 +46,13 @@ _NUL = b"\0"
 class Guardian:
     """The runner's side: tells the child what to watch, and sends it home."""
 
-    def __init__(self, run_id: str, recipe: str, leftovers: Leftovers) -> None:
+    def __init__(self, run_id: str, recipe: str, leftovers: Leftovers, directory: Path) -> None:
         read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 os.close(self._write_end)
-                _guard(read_end, run_id, recipe, leftovers)
+                _guard(read_end, run_id, recipe, leftovers, directory.absolute())
             finally:
                 os._exit(0)
         os.close(read_end)
@@ -98,7 +98,7 @@ class Guardian:
             os.write(self._write_end, word + _NUL)
 
 
-def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers) -> None:
+def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers, directory: Path) -> None:
     """Run in the child only: wait until the runner ends, then look whether it had finished."""
     _detach(pipe)
     words = b""
@@ -108,7 +108,7 @@ def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers) -> None:
     if told and told[-1] == _DISMISSED:
         return
     if not told:  # nothing was applied yet
-        clear_leftovers(leftovers)
+        clear_leftovers(leftovers, directory, run_id)
         return
     path = Path(os.fsdecode(told[0]))
     if told[-1] == _KEPT:
@@ -116,10 +116,10 @@ def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers) -> None:
         return
     with contextlib.suppress(TraceRecipeError, OSError):  # `recover` tells it, from the journal
         ending = _take_over(path)
-        if ending is None and (pages := clear_leftovers(leftovers)):
+        if ending is None and (pages := clear_leftovers(leftovers, directory, run_id)):
             ending = Ending.without_receipt(run_id, recipe, by=_BY, pages=str(pages))
         if ending is not None:
-            ending.note(path.parent)
+            ending.note(directory)
 
 
 def _detach(pipe: int) -> None:

@@ -16,13 +16,13 @@ import json
 import os
 import secrets
 import signal
-import stat
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, errno_text
+from trace_recipe.state_directory import append, create_locked, is_locked, prepare, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,13 +38,11 @@ __all__ = [
     "journals",
     "new_run_id",
     "read_journal",
-    "shared_lock",
     "start_ticks",
 ]
 
 STATE_DIRECTORY = Path("/run/trace-recipe")
 _SUFFIX = ".journal"
-_LOCK_FILE = ".lock"
 _ARCHIVED = ".archived"
 _VERSION = "v1"
 _READ_BYTES = 1 << 20
@@ -55,9 +53,10 @@ class Leftovers:
     """Files that a killed run leaves outside of tracefs, and on whose behalf they were made."""
 
     spool: str = ""
-    """The directory of raw pages; kept, since it can be read."""
-    parts: tuple[str, ...] = ()
-    """Outputs that were never given their names; removed."""
+    """The directory of raw pages; kept when it can be read."""
+    folders: tuple[str, ...] = ()
+    token: str = ""
+    """Where outputs lie that never got their names, and what they bear until then; removed."""
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
@@ -67,7 +66,8 @@ class Leftovers:
         """Return what `asdict` and JSON made of one."""
         return cls(
             spool=data["spool"],
-            parts=tuple(data["parts"]),
+            folders=tuple(data["folders"]),
+            token=data["token"],
             uid=data["uid"],
             gid=data["gid"],
             groups=tuple(data["groups"]),
@@ -128,7 +128,7 @@ class Journal:
 
         Raises KernelLacksError when the directory cannot be written or is not safe to use.
         """
-        _prepare(directory)
+        prepare(directory)
         path = directory / f"{intent.run_id}{_SUFFIX}"
         header = {
             "journal": _VERSION,
@@ -138,20 +138,7 @@ class Journal:
             "started_at": time.time(),
             **asdict(intent),
         }
-        # Without a name until it is locked, whole and synced: a run that is killed before that
-        # leaves no file, and nobody finds one that says nothing.
-        try:
-            fd = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise KernelLacksError(_unwritable(path, error)) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            _append(fd, header)
-            os.fsync(fd)
-            _name(fd, path)
-        except OSError as error:
-            os.close(fd)
-            raise KernelLacksError(_unwritable(path, error)) from error
+        fd = create_locked(path, header)
         return cls(path, fd)
 
     @classmethod
@@ -165,7 +152,7 @@ class Journal:
         except FileNotFoundError as error:
             raise _gone(state) from error
         except OSError as error:
-            raise KernelLacksError(_unwritable(state.path, error)) from error
+            raise KernelLacksError(unwritable(state.path, error)) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -184,23 +171,23 @@ class Journal:
 
     def making(self) -> None:
         """Note that the instance is about to be made."""
-        _append(self._fd, {"making": True})
+        append(self._fd, {"making": True})
 
     def not_made(self) -> None:
         """Note that the kernel refused to make it: one of that name is somebody else's."""
-        _append(self._fd, {"making": False})
+        append(self._fd, {"making": False})
 
     def made(self, inode: int) -> None:
         """Note the identity of the instance that was made."""
-        _append(self._fd, {"made": inode})
+        append(self._fd, {"made": inode})
 
     def intend(self, file: str) -> None:
         """Note that `file` is about to be written; a refused write may still change it."""
-        _append(self._fd, {"intend": file})
+        append(self._fd, {"intend": file})
 
     def applied(self, file: str, text: str) -> None:
         """Note what `file` reads after our write."""
-        _append(self._fd, {"applied": file, "text": text})
+        append(self._fd, {"applied": file, "text": text})
 
     def restoring(self, file: str) -> None:
         """Note that `file` is about to be put back: what it reads from now on is our doing.
@@ -208,7 +195,7 @@ class Journal:
         A full disk does not stop the restore; only a second restore would have missed the note.
         """
         with contextlib.suppress(OSError):
-            _append(self._fd, {"restoring": file})
+            append(self._fd, {"restoring": file})
 
     def state(self) -> JournalState:
         """Read it back through its own descriptor: its name may be gone, or somebody else's."""
@@ -224,16 +211,16 @@ class Journal:
 
         Raises OSError.
         """
-        _append(self._fd, {"until": until_ns})
+        append(self._fd, {"until": until_ns})
 
     def owned(self) -> None:
         """Note that this process has it now. Raises OSError."""
-        _append(self._fd, {"owner": os.getpid(), "start_ticks": start_ticks(os.getpid())})
+        append(self._fd, {"owner": os.getpid(), "start_ticks": start_ticks(os.getpid())})
 
     def pinned(self, by: str) -> None:
         """Note who keeps the instance from being removed; empty: nobody any more."""
         with contextlib.suppress(OSError):
-            _append(self._fd, {"pinned": by})
+            append(self._fd, {"pinned": by})
 
     def archive(self) -> None:
         """Keep it under another name: the kernel that it tells of is gone."""
@@ -264,7 +251,7 @@ def change_time(state: JournalState, until_ns: int | None) -> bool:
     except OSError as error:
         raise _gone(state) from error
     try:
-        _append(fd, {"until": until_ns})
+        append(fd, {"until": until_ns})
     finally:
         os.close(fd)
     if start_ticks(state.pid) != state.start_ticks:
@@ -320,7 +307,7 @@ def read_journal(path: Path) -> JournalState | None:
             return None
         raise
     try:
-        is_live = _is_locked(fd)
+        is_live = is_locked(fd)
         with os.fdopen(os.dup(fd), "rb") as stream:
             return _parse(path, stream.read(), is_live=is_live)
     finally:
@@ -381,25 +368,6 @@ def _entry(line: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-@contextlib.contextmanager
-def shared_lock(directory: Path) -> Iterator[None]:
-    """Hold what any run holds while it looks at the claims of others and acts on what it saw.
-
-    Raises KernelLacksError when the directory cannot be written or is not safe to use.
-    """
-    _prepare(directory)
-    path = directory / _LOCK_FILE
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise KernelLacksError(_unwritable(path, error)) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def start_ticks(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot (proc(5)); None: there is none."""
     try:
@@ -407,22 +375,6 @@ def start_ticks(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(stat_text.rpartition(")")[2].split()[19])
-
-
-def _prepare(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.lstat()
-    except OSError as error:
-        raise KernelLacksError(_unwritable(directory, error)) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise KernelLacksError(
-            Problem(
-                f"the state directory '{directory}' is not safe to use",
-                why="it must be a directory of the user who runs the recipe, writable by no other",
-                fix=f"look who made it, then remove it: rm -r {directory}",
-            )
-        )
 
 
 def _gone(state: JournalState) -> KernelLacksError:
@@ -433,45 +385,6 @@ def _gone(state: JournalState) -> KernelLacksError:
             fix="see `trace-recipe status`",
         )
     )
-
-
-def _unwritable(path: Path, error: OSError) -> Problem:
-    return Problem(
-        f"cannot write the journal '{path}': {errno_text(error.errno or 0)}",
-        why="nothing is changed in the kernel before the way back is on disk",
-        fix="free space there, or name another place with --state-dir"
-        if error.errno == errno.ENOSPC
-        else "run as root, or name another place with --state-dir",
-    )
-
-
-def _append(fd: int, entry: Mapping[str, Any]) -> None:
-    data = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _name(fd: int, path: Path) -> None:
-    """Give a file without a name one that nobody has, and sync that too."""
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.link(f"/proc/self/fd/{fd}", path.name, dst_dir_fd=directory)
-        try:
-            os.fsync(directory)
-        except OSError:
-            os.unlink(path.name, dir_fd=directory)
-            raise
-    finally:
-        os.close(directory)
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
 
 
 def _boot_id() -> str:

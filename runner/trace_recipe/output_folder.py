@@ -39,11 +39,12 @@ class OutputFolder:
     path: Path
     invoker: Invoker
     earlier: frozenset[str]
+    token: str = ""
     files: list[OutputFile] = field(default_factory=list)
 
     def open_file(self, name: str) -> IO[bytes]:
         """Open one more file in the directory; raises OutputError."""
-        opened = open_output_file(self.path / name, self.invoker)
+        opened = open_output_file(self.path / name, self.invoker, self.token)
         self.files.append(opened)
         return opened.stream
 
@@ -82,7 +83,7 @@ class OutputFolder:
                 raise output_error("remove", path, error) from error
 
     def _write_list(self, names: Iterable[str]) -> None:
-        file = open_output_file(self.path / LIST_FILE, self.invoker)
+        file = open_output_file(self.path / LIST_FILE, self.invoker, self.token)
         text = _HEADING + "".join(f"{name}\n" for name in sorted(names))
         try:
             file.stream.write(text.encode())
@@ -91,8 +92,11 @@ class OutputFolder:
             file.drop()
 
 
-def open_output_folder(path: Path, invoker: Invoker) -> OutputFolder:
-    """Make the directory, or take one that holds earlier outputs only; raises OutputError."""
+def open_output_folder(path: Path, invoker: Invoker, token: str = "") -> OutputFolder:
+    """Make the directory, or take one that holds earlier outputs only; raises OutputError.
+
+    The token is that of `open_output_file`.
+    """
     make_folder(path, invoker)
     with acting_as(invoker):
         try:
@@ -110,7 +114,7 @@ def open_output_folder(path: Path, invoker: Invoker) -> OutputFolder:
                 fix="name a new directory, or move them away",
             )
         )
-    return OutputFolder(path, invoker, earlier)
+    return OutputFolder(path, invoker, earlier, token)
 
 
 def _listed_names(path: Path) -> frozenset[str]:

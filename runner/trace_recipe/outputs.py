@@ -28,10 +28,12 @@ __all__ = [
     "OutputFile",
     "incomplete_output",
     "make_folder",
+    "new_token",
     "open_output_file",
     "output_error",
     "refuse_to_replace",
     "report_command",
+    "unnamed_outputs",
 ]
 
 # Where a new file or directory is a wish to the kernel: an instance, a cgroup, a pinned program.
@@ -100,14 +102,17 @@ class OutputFile:
             self.folder_fd = -1
 
 
-def open_output_file(path: Path, invoker: Invoker) -> OutputFile:
-    """Open `path` for writing without following a link in its place; raises OutputError."""
+def open_output_file(path: Path, invoker: Invoker, token: str = "") -> OutputFile:
+    """Open `path` for writing without following a link in its place; raises OutputError.
+
+    Until it gets its name it bears the token, by which others find it; without one, a random one.
+    """
     with acting_as(invoker):
         try:
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise output_error("open", path, error) from error
-        part = f".{path.name[:200]}.{secrets.token_hex(4)}.part"
+        part = f".{path.name[:200]}.{token or new_token()}.part"
         try:
             _check_folder(path, folder)
             _check_target(path, folder)
@@ -135,6 +140,16 @@ def refuse_to_replace(path: Path, sources: Iterable[str], invoker: Invoker) -> N
                             fix="name another path",
                         )
                     )
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return secrets.token_hex(4)
+
+
+def unnamed_outputs(folder: Path, token: str) -> list[Path]:
+    """Return the files in a folder that bear the token: they were never given their names."""
+    return list(folder.glob(f".*.{token}.part"))
 
 
 def make_folder(path: Path, invoker: Invoker) -> None:

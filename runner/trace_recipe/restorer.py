@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from trace_recipe.claims import sharer_of
 from trace_recipe.control_files import FORK_OPTIONS, Write, control_file, path_in_instance
 from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
-from trace_recipe.journal import journals, shared_lock
+from trace_recipe.journal import journals
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
+from trace_recipe.state_directory import shared_lock
 from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:

@@ -27,9 +27,10 @@ __all__ = [
     "make_recording_spool",
     "make_temporary_spool",
     "recording_name",
+    "temporary_spool_path",
 ]
 
-_WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - mkdtemp makes it private
+_WORK_DIRECTORY = "/var/tmp"  # on disk: /tmp may be memory  # noqa: S108 - what is made there is private
 # Given back when the disk is full, so that the manifest and the tables can still be written.
 RESERVE_FILE = ".reserve"
 _RESERVE_BYTES = 2 << 20
@@ -124,15 +125,20 @@ def recording_name(recipe: str) -> Path:
     return Path(f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}.rec")
 
 
-def make_temporary_spool() -> Spool:
-    """Make a directory that only root can enter, removed with the run; raises OutputError."""
+def temporary_spool_path(run_id: str) -> Path:
+    """Return where a run that keeps no recording spools its pages."""
     base = _WORK_DIRECTORY if Path(_WORK_DIRECTORY).is_dir() else tempfile.gettempdir()
+    return Path(base, f"trace-recipe-{run_id}")
+
+
+def make_temporary_spool(path: Path) -> Spool:
+    """Make a directory that only root can enter, removed with the run; raises OutputError."""
     try:
-        path = Path(tempfile.mkdtemp(prefix="trace-recipe-", dir=base))
+        path.mkdir(mode=0o700)
     except OSError as error:
         raise OutputError(
             Problem(
-                f"cannot make a directory in '{base}': {errno_text(error.errno or 0)}",
+                f"cannot make a directory in '{path.parent}': {errno_text(error.errno or 0)}",
                 why="the raw pages are spooled there before they are decoded",
                 fix="name a directory of yours with --recording",
             )

@@ -1,5 +1,7 @@
 """The guardian puts the kernel back when the runner vanishes, and ends with the run otherwise."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -89,21 +91,60 @@ def test_the_guardian_holds_nothing_of_the_runner_open(cli, recipe, untouched):
     assert cli.guardians() == []
 
 
-def test_a_run_that_is_killed_before_it_applies_leaves_no_spool(cli, recipe, untouched):
-    before = set(Path("/var/tmp").glob("trace-recipe-*"))
-    lock = cli.state / ".lock"
+@contextlib.contextmanager
+def _held_before_it_applies(cli, text):
+    """A run that waits, with everything open, for the lock that it takes before its journal."""
     cli.state.mkdir(mode=0o700)
-    with lock.open("w") as held:
-        import fcntl
-
-        fcntl.flock(held, fcntl.LOCK_EX)  # where the run waits, before its journal
-        running = cli.start("run", str(recipe(ENDLESS)))
+    path = cli.directory / "recipe.yaml"
+    path.write_text(text)
+    with (cli.state / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        running = cli.start("run", str(path))
         _wait_for(cli.guardians, running)
-        assert set(Path("/var/tmp").glob("trace-recipe-*")) > before
+        yield running
+
+
+def _left(cli, before):
+    """Spools, and outputs without a name; spools of runs that others have started meanwhile too."""
+    return {*Path("/var/tmp").glob("trace-recipe-*"), *cli.directory.rglob(".*.part")} - before
+
+
+def test_a_run_that_is_killed_before_it_applies_leaves_no_spool(cli, recipe, untouched):
+    before = _left(cli, set())
+    with _held_before_it_applies(cli, ENDLESS) as running:
+        assert _left(cli, before)
         cli.kill(running)
 
-    assert set(Path("/var/tmp").glob("trace-recipe-*")) == before
-    assert [path.name for path in cli.directory.iterdir() if path.name.endswith(".part")] == []
+    assert _left(cli, before) == set()
+
+
+@pytest.mark.parametrize("word", ["recover", "run"])
+def test_what_runner_and_guardian_leave_before_they_apply_is_removed_by_a_later_command(
+    cli, recipe, untouched, word
+):
+    before = _left(cli, set())
+    with _held_before_it_applies(cli, ENDLESS) as running:
+        cli.kill(running, with_guardian=True)
+        killed = _left(cli, before)
+    other = recipe(ENDLESS.replace("guarded", "other").replace("60s", "50ms"), "other.yaml")
+
+    done = cli(word, *([str(other)] if word == "run" else []))
+
+    assert done.returncode == 0, done.stderr
+    assert {path.suffix for path in killed} == {"", ".part"}
+    assert _left(cli, before) == set()
+    assert "was killed, its files removed" in done.stdout + done.stderr
+    assert cli("recover").stdout == "nothing to recover\n"
+
+
+def test_recover_leaves_the_files_of_a_living_run_alone(cli, recipe, untouched):
+    before = _left(cli, set())
+    with _held_before_it_applies(cli, ENDLESS) as running:
+        held = _left(cli, before)
+
+        assert cli("recover").stdout == "nothing to recover\n"
+        assert _left(cli, before) == held
+        cli.kill(running)
 
 
 def test_a_stopped_run_is_ended_by_restore(cli, recipe, untouched):

@@ -18,7 +18,7 @@ import typer
 from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import can_ask, confirms, print_json
-from trace_recipe.cli.unfinished import find_run
+from trace_recipe.cli.unfinished import clear_up, find_run
 from trace_recipe.errors import RestoreError
 from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
@@ -114,7 +114,10 @@ def recover(
     told = _tell_endings(state_dir)
     states = list(journals(state_dir))
     dead = [state for state in states if not state.is_live]
-    if not dead and not told:
+    cleared = clear_up(state_dir)
+    for words in cleared:
+        print(words)
+    if not (dead or told or cleared):
         live = f"; {len(states)} still running" if states else ""
         print(f"nothing to recover{live}")
         return

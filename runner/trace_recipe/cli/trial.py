@@ -84,7 +84,7 @@ def try_(
     ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)
-    guardian = Guardian(run_id, loaded.recipe.name, leftovers)
+    guardian = Guardian(run_id, loaded.recipe.name, leftovers, state_dir)
     try:
         with Interrupts():  # between applying and handing over nothing may end us
             session = apply(

@@ -14,17 +14,18 @@ from trace_recipe.errors import (
 )
 from trace_recipe.finisher import finish
 from trace_recipe.journal import Journal, JournalState, journals
+from trace_recipe.leftovers import clear_noted_leftovers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["find_run", "offer_to_finish"]
+__all__ = ["clear_up", "find_run", "offer_to_finish"]
 
 
 def offer_to_finish(state_directory: Path) -> None:
     """Ask on a terminal whether to finish killed runs; elsewhere say how.
 
-    What only an open file had kept is tried again without asking.
+    What only an open file had kept is tried again without asking; files are cleared up.
     """
     try:
         dead = [one for one in journals(state_directory) if not one.is_live and one.is_this_boot]
@@ -39,6 +40,21 @@ def offer_to_finish(state_directory: Path) -> None:
             finish(state, Journal.adopt(state), by="a later run")
         else:
             say(f"note: {left}: trace-recipe recover {state.run_id}")
+    for words in clear_up(state_directory):
+        say(f"note: {words}")
+
+
+def clear_up(state_directory: Path) -> list[str]:
+    """Remove the files that killed runs left beside the kernel's; say what is worth keeping."""
+    return [
+        f"run {run_id} was killed"
+        + (
+            f"; recorded until then: trace-recipe report {pages}"
+            if pages
+            else ", its files removed"
+        )
+        for run_id, pages in clear_noted_leftovers(state_directory).items()
+    ]
 
 
 def find_run(run_id: str, state_directory: Path) -> JournalState:
