@@ -176,7 +176,6 @@ class Conductor:
                     state_directory=self.state_directory,
                     bindings=bindings,
                     leftovers=leftovers,
-                    guardian=guardian,
                 )
                 manifest, receipt, left = self._record(session, spool, recorder, command)
             self._write(spool, opened)

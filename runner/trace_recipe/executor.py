@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from trace_recipe.claims import claims_of, refuse_claimed, sharers_of
 from trace_recipe.control_files import control_file, path_in_instance
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from trace_recipe.tracefs import Tracefs
 
 __all__ = ["Session", "apply"]
-
-
-class Guard(Protocol):
-    """Who restores when this process vanishes."""
-
-    def watch(self, journal: Path) -> None:
-        """Take the journal that is to be finished; called before the first write."""
 
 
 @dataclass(slots=True)
@@ -164,20 +157,16 @@ def apply(
     state_directory: Path,
     bindings: Mapping[str, Sequence[int]],
     leftovers: Leftovers | None = None,
-    guardian: Guard | None = None,
 ) -> Session:
     """Do everything in the plan but the start, with the way back on disk first.
 
-    `bindings` gives the pids for the placeholders of a plan; `guardian` is told of the journal
-    before the first write. Raises KernelLacksError when nothing could be begun, InstanceBusyError
-    when another run has not put back what this one would change, ApplyError when a step was refused
-    (all undone), RestoreError when the undoing failed too.
+    `bindings` gives the pids for the placeholders of a plan. Raises KernelLacksError when nothing
+    could be begun, InstanceBusyError when another run has not put back what this one would change,
+    ApplyError when a step was refused (all undone), RestoreError when the undoing failed too.
     """
     with shared_lock(state_directory):
         journal = _begin(plan, tracefs, run_id, state_directory, leftovers or Leftovers())
     state = journal.state()
-    if guardian is not None:
-        guardian.watch(journal.path)
     session = Session(plan, tracefs, journal, bindings, dict(state.before), dict(state.inherited))
     try:
         session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value

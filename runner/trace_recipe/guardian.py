@@ -22,6 +22,7 @@ from trace_recipe.journal import (
     Journal,
     Leftovers,
     boot_time_ns,
+    journal_path,
     read_journal,
     start_ticks,
 )
@@ -40,7 +41,6 @@ _KEPT = b"kept"
 _RETRIES = 150
 _RETRY_S = 2.0
 _STEP_S = 10.0
-_NUL = b"\0"
 
 
 class Guardian:
@@ -56,10 +56,6 @@ class Guardian:
             finally:
                 os._exit(0)
         os.close(read_end)
-
-    def watch(self, journal: Path) -> None:
-        """Restore from this journal from now on, should the runner vanish."""
-        self._tell(os.fsencode(journal))
 
     def keep(self, session_journal: Journal) -> None:
         """Leave everything as applied, and revert it when the time in the journal is up.
@@ -95,7 +91,7 @@ class Guardian:
 
     def _tell(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # killed: the journal stays for `recover`
-            os.write(self._write_end, word + _NUL)
+            os.write(self._write_end, word)
 
 
 def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers, directory: Path) -> None:
@@ -104,14 +100,11 @@ def _guard(pipe: int, run_id: str, recipe: str, leftovers: Leftovers, directory:
     words = b""
     while chunk := os.read(pipe, 4096):
         words += chunk
-    *told, _ = words.split(_NUL)
-    if told and told[-1] == _DISMISSED:
+    if words == _DISMISSED:
         return
-    if not told:  # nothing was applied yet
-        clear_leftovers(leftovers, directory, run_id)
-        return
-    path = Path(os.fsdecode(told[0]))
-    if told[-1] == _KEPT:
+    # Looked for by its name: the runner may vanish as soon as it is there, and tell nobody.
+    path = journal_path(directory, run_id)
+    if words == _KEPT:
         _keep(path)
         return
     with contextlib.suppress(TraceRecipeError, OSError):  # `recover` tells it, from the journal

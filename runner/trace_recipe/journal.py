@@ -35,6 +35,7 @@ __all__ = [
     "Leftovers",
     "boot_time_ns",
     "change_time",
+    "journal_path",
     "journals",
     "new_run_id",
     "read_journal",
@@ -129,7 +130,7 @@ class Journal:
         Raises KernelLacksError when the directory cannot be written or is not safe to use.
         """
         prepare(directory)
-        path = directory / f"{intent.run_id}{_SUFFIX}"
+        path = journal_path(directory, intent.run_id)
         header = {
             "journal": _VERSION,
             "boot_id": _boot_id(),
@@ -268,6 +269,11 @@ def boot_time_ns() -> int:
 def new_run_id() -> str:
     """Return 12 hex digits that nobody can guess."""
     return secrets.token_hex(6)
+
+
+def journal_path(directory: Path, run_id: str) -> Path:
+    """Return where the journal of a run is while it has one."""
+    return directory / f"{run_id}{_SUFFIX}"
 
 
 def journals(directory: Path) -> Iterator[JournalState]:

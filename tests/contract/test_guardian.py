@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.tracefs_tree import is_recording
+from trace_recipe.guardian import Guardian
+from trace_recipe.journal import Intent, Journal, Leftovers
 
 pytestmark = pytest.mark.tracefs
 
@@ -145,6 +147,27 @@ def test_recover_leaves_the_files_of_a_living_run_alone(cli, recipe, untouched):
         assert cli("recover").stdout == "nothing to recover\n"
         assert _left(cli, before) == held
         cli.kill(running)
+
+
+def test_a_run_that_is_killed_as_soon_as_it_has_a_journal_is_put_back(tmp_path, untouched):
+    intent = Intent(
+        run_id="c0ffee", recipe="r", recipe_path="r.yaml", mount=str(INSTANCES.parent),
+        instance="", makes_instance=False, inode=None, before={"trace_clock": "[local] global"},
+    )  # fmt: skip
+    pid = os.fork()
+    if pid == 0:
+        try:
+            Guardian("c0ffee", "r", Leftovers(), tmp_path)
+            Journal.begin(tmp_path, intent)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    ends_at = time.monotonic() + 30
+    while not list(tmp_path.glob("*.ended")):
+        assert time.monotonic() < ends_at, list(tmp_path.iterdir())
+        time.sleep(0.01)
+    assert not list(tmp_path.glob("*.journal"))
 
 
 def test_a_stopped_run_is_ended_by_restore(cli, recipe, untouched):

@@ -94,7 +94,6 @@ def try_(
                 state_directory=state_dir,
                 bindings={RUNNER: (guardian.pid,), COMMAND: ()},
                 leftovers=leftovers,
-                guardian=guardian,
             )
             session.start()
             session.journal.keep_until(boot_time_ns() + ttl_ns)
