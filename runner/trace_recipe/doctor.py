@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.errors import KernelLacksError, TracefsError
 from trace_recipe.journal import journals
+from trace_recipe.permission import Permission
 from trace_recipe.plan import MakeInstance, SetFile
+from trace_recipe.policy import POLICY_FILE, RUN
 from trace_recipe.prober import available_bytes, probe_kernel
+from trace_recipe.suggestions import listed
 from trace_recipe.tracefs import MOUNT_POINT, Tracefs, find_mount
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from trace_recipe.journal import JournalState
     from trace_recipe.kernel import Kernel
     from trace_recipe.plan import Plan
+    from trace_recipe.policy import Policy
 
 __all__ = [
     "Finding",
@@ -36,6 +40,7 @@ __all__ = [
     "can_run",
     "examine",
     "examine_files",
+    "examine_policy",
     "look_at_files",
     "look_at_machine",
     "needed_files",
@@ -311,6 +316,34 @@ def examine(machine: Machine) -> tuple[Finding, ...]:
     findings.append(_examine_state(machine))
     findings += _examine_journals(machine)
     findings += [_examine_memory(machine), _examine_space(machine), _examine_trace_cmd(machine)]
+    return tuple(findings)
+
+
+def examine_policy(policy: Policy) -> tuple[Finding, ...]:
+    """Return what the policy of this machine lets its user do."""
+    topic, names = "policy", list(Permission)
+    if policy.file is None:
+        what = f"none ({POLICY_FILE}): {policy.user} may give every permission ({listed(names)})"
+        return (Finding(Level.OK, topic, what),)
+    findings = []
+    verdict = policy.verdict(RUN)
+    if not verdict.is_allowed:
+        what = f"{policy.user} may not run recipes"
+        why, fix = f"{verdict.place} {verdict.words}", f"ask who keeps {policy.file}"
+        findings.append(Finding(Level.BAD, topic, what, why, fix))
+    verdicts = {name: policy.verdict(name) for name in names}
+    given = [name for name, one in verdicts.items() if one.is_allowed]
+    kept = [
+        f"{name} (line {one.place.line})"
+        for name, one in verdicts.items()
+        if one.place and not one.is_allowed
+    ]
+    what = f"{policy.file}: {policy.user} may give {listed(given) or 'no permission'}"
+    findings.append(Finding(Level.OK, topic, what, f"not {listed(kept)}" if kept else ""))
+    if unknown := policy.unknown_names():
+        why = "a rule for them alone never holds"
+        what = f"this machine does not know {listed(unknown)}"
+        findings.append(Finding(Level.WARN, topic, what, why, f"correct {policy.file}"))
     return tuple(findings)
 
 

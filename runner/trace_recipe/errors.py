@@ -3,7 +3,8 @@
 TraceRecipeError                                                       exit
 ├── RecipeError        the recipe is wrong, or the command line          2
 ├── KernelLacksError   this kernel (or machine) cannot do it             3
-│   └── InstanceBusyError   somebody else holds what the recipe needs    3
+│   ├── InstanceBusyError   somebody else holds what the recipe needs    3
+│   └── PolicyError    this machine's policy does not let this user      3
 ├── TracefsError       one access to tracefs was refused                 1
 ├── ApplyError         a plan stopped half way; what was done is undone  4
 ├── RestoreError       the previous state is not back                    5
@@ -29,6 +30,7 @@ __all__ = [
     "LimitError",
     "OutputError",
     "Place",
+    "PolicyError",
     "Problem",
     "RecipeError",
     "RestoreError",
@@ -131,6 +133,10 @@ class KernelLacksError(TraceRecipeError):
 
 class InstanceBusyError(KernelLacksError):
     """Somebody else holds the instance or the shared file."""
+
+
+class PolicyError(KernelLacksError):
+    """This machine's policy does not let this user, or cannot be read."""
 
 
 class TracefsError(TraceRecipeError):

@@ -1,7 +1,8 @@
 """Permission checks: what a recipe asks for that can harm the machine, and who must allow it.
 
 Each takes two words: the recipe's author writes it under `allow`, and who runs the recipe says it
-on the command line. So neither a recipe nor a habit of typing is enough.
+on the command line. So neither a recipe nor a habit of typing is enough. Whether the user may say
+it there is for the machine's policy to decide.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from trace_recipe.plan import Plan
+    from trace_recipe.policy import Policy
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.recipe.model import Tracer
     from trace_recipe.resolver import ResolvedRecipe, ResolvedTracer
     from trace_recipe.syntax_checks import Path
 
-__all__ = ["Need", "find_needs", "find_needs_without_kernel", "refusals"]
+__all__ = ["Need", "find_needs", "find_needs_without_kernel", "forbidden", "refusals"]
 
 _MIB = 1 << 20
 _MEMORY_SHARE = 2  # a run may take one of so many parts of the available memory
@@ -97,6 +99,19 @@ def refusals(
             fix = " or ".join(filter(None, (problem.fix, " and ".join(missing))))
             problems.append(Problem(problem.what, why, fix, problem.key, problem.place))
     return problems
+
+
+def forbidden(needs: Collection[Need], policy: Policy) -> dict[Need, Problem]:
+    """Return a problem for each need that this machine's policy does not let the user allow."""
+    found = {}
+    for need in needs:
+        verdict = policy.verdict(need.permission)
+        if not verdict.is_allowed:
+            problem = need.problem
+            why = f"{problem.why}; {verdict.place}: the policy of this machine {verdict.words}"
+            fix = " or ".join(filter(None, (problem.fix, f"ask who keeps {policy.file}")))
+            found[need] = Problem(problem.what, why, fix, problem.key, problem.place)
+    return found
 
 
 class _Search:

@@ -10,6 +10,7 @@ from trace_recipe.catalogue import catalogue_schema
 from trace_recipe.errors import Place
 from trace_recipe.manifest import manifest_schema
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile, plan_schema, plan_to_json
+from trace_recipe.policy import policy_schema
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine, receipt_schema
 from trace_recipe.recipe.schema import recipe_schema, resolved_schema
 from trace_recipe.sinks.event_schema import event_schema
@@ -20,6 +21,7 @@ GENERATORS = {
     "kernel": catalogue_schema,
     "manifest": manifest_schema,
     "plan": plan_schema,
+    "policy": policy_schema,
     "receipt": receipt_schema,
     "recipe": recipe_schema,
     "resolved-recipe": resolved_schema,

@@ -19,9 +19,11 @@ from trace_recipe.cli.kernels import (
     overrides_of,
 )
 from trace_recipe.cli.messages import print_json, printable
+from trace_recipe.cli.planning import policy_here
 from trace_recipe.cli.usage import Commands
 from trace_recipe.errors import (
     KernelLacksError,
+    PolicyError,
     Problem,
     RecipeError,
     TracefsError,
@@ -355,7 +357,7 @@ def doctor(
     )
 
     machine = look_at_machine(state_dir)
-    findings = list(examine(machine))
+    findings = [*examine(machine), *_examine_policy()]
     files: tuple[NeededFile, ...] = ()
     if recipe is not None:
         found, files = _examine_recipe(recipe, set_, machine.kernel)
@@ -384,6 +386,17 @@ def doctor(
         print(f"\n{subject} can run here" if runs else f"\n{subject} cannot run here")
     if not runs:
         raise typer.Exit(KernelLacksError.exit_status)
+
+
+def _examine_policy() -> tuple[Finding, ...]:
+    from trace_recipe.doctor import Finding, Level, examine_policy
+
+    try:
+        return examine_policy(policy_here())
+    except PolicyError as error:
+        return tuple(
+            Finding(Level.BAD, "policy", _located(one), one.why, one.fix) for one in error.problems
+        )
 
 
 def _examine_recipe(

@@ -52,6 +52,7 @@ class Contract(StrEnum):
     PLAN = "plan"
     KERNEL = "kernel"
     RECEIPT = "receipt"
+    POLICY = "policy"
 
 
 def register(app: typer.Typer) -> None:
@@ -311,7 +312,7 @@ def schema(
         ),
     ] = None,
 ) -> None:
-    """Print a JSON Schema: of recipes, or of what the tool writes."""
+    """Print a JSON Schema: of recipes, of a policy, or of what the tool writes."""
     if write is None:
         sys.stdout.write(_schema_text(contract or Contract.RECIPE))
         return
@@ -358,3 +359,7 @@ def _schema_of(contract: Contract) -> dict[str, Any]:
             from trace_recipe.receipt import receipt_schema
 
             return receipt_schema()
+        case Contract.POLICY:
+            from trace_recipe.policy import policy_schema
+
+            return policy_schema()

@@ -10,7 +10,7 @@ import typer
 
 from trace_recipe.cli.kernels import overrides_of
 from trace_recipe.cli.messages import can_ask, confirms
-from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
+from trace_recipe.errors import InstanceBusyError, PolicyError, Problem, RecipeError
 from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.permission import Permission
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
     from trace_recipe.permission_checks import Need
     from trace_recipe.plan import Plan
+    from trace_recipe.policy import Policy
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
@@ -31,6 +32,7 @@ __all__ = [
     "find_needs_here",
     "open_named",
     "plan_for",
+    "policy_here",
     "refuse_syntax",
     "refuse_unpermitted",
     "refuse_unwritten",
@@ -100,26 +102,39 @@ def find_needs_here(resolved: ResolvedRecipe, plan: Plan, *, is_live: bool) -> l
     return find_needs(resolved, plan, available_bytes=memory, leaves=_leaves_here)
 
 
+def policy_here() -> Policy:
+    """Return this machine's policy as it is for the invoking user; raises PolicyError."""
+    from trace_recipe.policy import load_policy
+
+    return load_policy(find_invoker(os.environ))
+
+
 def refuse_unpermitted(
-    resolved: ResolvedRecipe, plan: Plan, said: Sequence[Permission] | None
+    resolved: ResolvedRecipe, plan: Plan, said: Sequence[Permission] | None, policy: Policy
 ) -> None:
-    """Raise RecipeError with everything dangerous that is not allowed in both places."""
+    """Refuse everything dangerous that is not allowed in both places, or forbidden by the policy.
+
+    Raises RecipeError, or PolicyError where no word of the user's would help.
+    """
+    from trace_recipe.permission_checks import forbidden, refusals
+    from trace_recipe.syntax_checks import in_file_order
+
     needs = find_needs_here(resolved, plan, is_live=True)
-    _refuse_needs(resolved.loaded, needs, said or ())
+    denied = forbidden(needs, policy)
+    unsaid = refusals([one for one in needs if one not in denied], resolved.loaded, said or ())
+    problems = in_file_order(resolved.loaded, [*denied.values(), *unsaid])
+    if denied:
+        raise PolicyError(*problems)
+    if problems:
+        raise RecipeError(*problems)
 
 
 def refuse_unwritten(loaded: LoadedRecipe, needs: Sequence[Need]) -> None:
     """Raise RecipeError with everything dangerous that the recipe itself does not allow."""
-    _refuse_needs(loaded, needs, None)
-
-
-def _refuse_needs(
-    loaded: LoadedRecipe, needs: Sequence[Need], said: Sequence[Permission] | None
-) -> None:
     from trace_recipe.permission_checks import refusals
     from trace_recipe.syntax_checks import in_file_order
 
-    if problems := refusals(needs, loaded, said):
+    if problems := refusals(needs, loaded, None):
         raise RecipeError(*in_file_order(loaded, problems))
 
 

@@ -36,6 +36,7 @@ from trace_recipe.cli.planning import (
     find_needs_here,
     open_named,
     plan_for,
+    policy_here,
     refuse_syntax,
     refuse_unpermitted,
     refuse_unwritten,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from trace_recipe.drift import Drift
     from trace_recipe.permission import Permission
     from trace_recipe.permission_checks import Need
+    from trace_recipe.policy import Policy
     from trace_recipe.resolver import ResolvedRecipe
 
 __all__ = ["register"]
@@ -98,6 +100,8 @@ def run(
     from trace_recipe.cli.unfinished import offer_to_finish
     from trace_recipe.conductor import Conductor
 
+    policy = policy_here()
+    policy.refuse_run()
     loaded = open_named(recipe, set_)
     refuse_syntax(loaded)
     tracefs = live_tracefs()
@@ -106,7 +110,7 @@ def run(
     resolved = resolve_on(loaded, kernel)
     run_id = new_run_id()
     made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
-    refuse_unpermitted(resolved, made, allow)
+    refuse_unpermitted(resolved, made, allow, policy)
     ask_for_top_level(made, tracefs, is_allowed=allow_shared)
     monitor = TerminalMonitor(quiet=quiet)
     # What the command prints must not get among our results.
@@ -150,7 +154,9 @@ def plan(
         return
     for line in _plan_lines(made):
         print(line)
-    for line in _permission_lines(find_needs_here(resolved, made, is_live=tracefs is not None)):
+    needs = find_needs_here(resolved, made, is_live=tracefs is not None)
+    policy = policy_here() if tracefs else None
+    for line in (*_permission_lines(needs), *_policy_lines(needs, policy)):
         print(line)
 
 
@@ -183,6 +189,7 @@ def check(
 
 def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: bool) -> None:
     permissions: list[Permission] = []
+    policy_words: list[str] = []
     try:
         loaded = open_named(recipe, set_)
         if kernel is None:
@@ -201,14 +208,17 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
             needs = find_needs_here(resolved, made, is_live=tracefs is not None)
             refuse_unwritten(loaded, needs)
             permissions = list(dict.fromkeys(one.permission for one in needs))
-            words = "\n".join((words, *_permission_lines(needs)))
+            policy_words = _policy_lines(needs, policy_here() if tracefs else None)
+            words = "\n".join((words, *_permission_lines(needs), *policy_words))
     except (RecipeError, KernelLacksError) as error:
         if not as_json:
             raise
         print_json({"ok": False, **error_as_json(error)})
         raise typer.Exit(error.exit_status) from error
     if as_json:
-        print_json({"ok": True, "problems": [], "permissions": permissions})
+        policy_words = [one.strip() for one in policy_words]
+        found = {"permissions": permissions, "policy": policy_words}
+        print_json({"ok": True, "problems": [], **found})
     else:
         print(words)
 
@@ -216,6 +226,19 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
 def _permission_lines(needs: Iterable[Need]) -> list[str]:
     """Say what a run has to allow on the command line."""
     return [f"      run it with --allow {one.permission}: {one.problem.what}" for one in needs]
+
+
+def _policy_lines(needs: Sequence[Need], policy: Policy | None) -> list[str]:
+    """Say what of it the policy of this machine keeps the user from; None: another machine's."""
+    if policy is None:
+        return []
+    names = dict.fromkeys(("run", *(one.permission for one in needs)))
+    verdicts = map(policy.verdict, names)
+    return [
+        f"      {policy.user} may not run it here: {one.place} {one.words}"
+        for one in verdicts
+        if not one.is_allowed
+    ]
 
 
 def _plan_lines(made: Plan) -> list[str]:

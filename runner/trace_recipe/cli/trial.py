@@ -26,6 +26,7 @@ from trace_recipe.cli.planning import (
     ask_for_top_level,
     open_named,
     plan_for,
+    policy_here,
     refuse_syntax,
     refuse_unpermitted,
     resolve_on,
@@ -72,6 +73,8 @@ def try_(
     written.
     """
     ttl_ns = _duration_ns(ttl)
+    policy = policy_here()
+    policy.refuse_run()
     loaded = open_named(recipe, set_)
     refuse_syntax(loaded)
     tracefs = live_tracefs()
@@ -80,7 +83,7 @@ def try_(
     run_id = new_run_id()
     plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     _refuse_unfit(plan)
-    refuse_unpermitted(resolved, plan, allow)
+    refuse_unpermitted(resolved, plan, allow, policy)
     ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)

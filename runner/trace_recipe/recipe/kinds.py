@@ -58,6 +58,7 @@ __all__ = [
     "Pattern",
     "PermissionName",
     "Pid",
+    "PolicyName",
     "PositiveDuration",
     "RecipeName",
     "Scalar",
@@ -585,6 +586,13 @@ PERMISSION = _kind(
     {"enum": [str(name) for name in Permission]},
     _one_of("the name of a permission", tuple(Permission)),
 )
+POLICY_NAMES = ("run", *Permission)
+POLICY_NAME = _kind(
+    "PolicyName",
+    "The name of a permission, or 'run': running and trying recipes at all.",
+    {"enum": [str(name) for name in POLICY_NAMES]},
+    _one_of("the name of a permission, or 'run'", POLICY_NAMES),
+)
 TRIGGER_TEXT = _word_kind(
     "TriggerText",
     "a trigger",
@@ -651,6 +659,7 @@ Pattern = TypeAliasType("Pattern", Annotated[str, PATTERN])
 EventPattern = TypeAliasType("EventPattern", Annotated[str, EVENT_PATTERN])
 Expression = TypeAliasType("Expression", Annotated[str, EXPRESSION])
 PermissionName = TypeAliasType("PermissionName", Annotated[str, PERMISSION])
+PolicyName = TypeAliasType("PolicyName", Annotated[str, POLICY_NAME])
 TriggerCommand = TypeAliasType("TriggerCommand", Annotated[str, TRIGGER_COMMAND])
 TriggerText = TypeAliasType("TriggerText", Annotated[str, TRIGGER_TEXT])
 OutputPath = TypeAliasType("OutputPath", Annotated[str, OUTPUT_PATH])

@@ -20,7 +20,17 @@ from yaml.scanner import Scanner
 
 from trace_recipe.errors import Place, Problem, RecipeError
 
-__all__ = ["MAX_BYTES", "Located", "Marks", "Path", "Source", "Span", "decode_text", "parse_yaml"]
+__all__ = [
+    "MAX_BYTES",
+    "Document",
+    "Located",
+    "Marks",
+    "Path",
+    "Source",
+    "Span",
+    "decode_text",
+    "parse_yaml",
+]
 
 Path = tuple[str | int, ...]
 
@@ -44,6 +54,22 @@ _FORBIDDEN = re.compile(
 )
 _FLOW_WHY = "entries are separated by ','; text with one of []{},? in it needs quotes here"
 _LONG_ESCAPES = {"x": 2, "u": 4, "U": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a file is called in messages, one and many of them, and how it is begun."""
+
+    one: str
+    many: str
+    start: str
+
+
+_RECIPE = Document(
+    "recipe",
+    "recipes",
+    "start it with 'recipe: v1' and 'name: my-recipe'; `trace-recipe init` writes one",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +180,8 @@ class Marks:
         return node, True
 
 
-def decode_text(file: str, data: bytes) -> str:
-    """Return a recipe file's bytes as text; raises RecipeError when they are not UTF-8."""
+def decode_text(file: str, data: bytes, document: Document = _RECIPE) -> str:
+    """Return a file's bytes as text; raises RecipeError when they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -164,21 +190,21 @@ def decode_text(file: str, data: bytes) -> str:
         raise RecipeError(
             Problem(
                 f"the byte 0x{data[error.start]:02x} is not UTF-8 text",
-                "a recipe is UTF-8",
+                f"a {document.one} is UTF-8",
                 f"convert it, as in: iconv -f {guess} -t UTF-8 {file}",
                 place=good.place(len(good.text)),
             )
         ) from error
 
 
-def parse_yaml(file: str, text: str) -> Located:
+def parse_yaml(file: str, text: str, document: Document = _RECIPE) -> Located:
     """Return the document's root, a mapping; raises RecipeError with every problem found."""
     text = text.removeprefix("\ufeff")
     source = Source.of(file, text)
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise RecipeError(
             Problem(
-                "the file is too large for a recipe",
+                f"the file is too large for a {document.one}",
                 f"{MAX_BYTES >> 20} MiB is the most that is read",
                 "is it the right file?",
                 place=source.place(0),
@@ -190,7 +216,7 @@ def parse_yaml(file: str, text: str) -> Located:
     hidden = [_hidden_problem(source, match) for match in _FORBIDDEN.finditer(text)]
     if hidden:
         raise RecipeError(*hidden[:20])
-    composer = _Composer(source)
+    composer = _Composer(source, document)
     root = composer.compose()
     if composer.problems:
         raise RecipeError(*composer.problems)
@@ -213,8 +239,9 @@ class _Stop(Exception):  # noqa: N818 - ends composing early; the problem is rec
 class _Composer:
     """Makes the tree from PyYAML's events and gathers what is wrong with it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, document: Document) -> None:
         self.source = source
+        self.document = document
         self.problems: list[Problem] = []
         self._nodes = 0
         self._events = _Events(source.text)
@@ -245,15 +272,15 @@ class _Composer:
             self._report(
                 0,
                 "the file is empty",
-                "a recipe is a mapping of keys",
-                "start it with 'recipe: v1' and 'name: my-recipe'; `trace-recipe init` writes one",
+                f"a {self.document.one} is a mapping of keys",
+                self.document.start,
             )
             return None
         version = getattr(event, "version", None)
         if getattr(event, "tags", None) or (version is not None and version != (1, 2)):
             self._report(
                 event.start_mark.index,
-                "a recipe has no directives",
+                f"a {self.document.one} has no directives",
                 "lines with % in front change how the rest is read",
                 "take the line out",
             )
@@ -264,7 +291,7 @@ class _Composer:
             self._report(
                 _index(after.start_mark),
                 "a second document begins",
-                "a file holds one recipe",
+                f"a file holds one {self.document.one}",
                 "put it into a file of its own; `include` joins files",
             )
             return None
@@ -272,9 +299,9 @@ class _Composer:
             is_empty = root.value is None
             self._report(
                 root.start,
-                "the file is empty" if is_empty else "a recipe is a mapping of keys",
+                "the file is empty" if is_empty else f"a {self.document.one} is a mapping of keys",
                 "" if is_empty else f"this is {_kind_of(root.value)}",
-                "start it with 'recipe: v1' and 'name: my-recipe'",
+                self.document.start,
             )
         return root
 
@@ -297,7 +324,7 @@ class _Composer:
                 start,
                 "there are too many values",
                 f"{MAX_NODES} are the most in one file",
-                "split the recipe",
+                f"split the {self.document.one}",
             )
             raise _Stop
         if isinstance(event, yaml.AliasEvent):
@@ -307,7 +334,8 @@ class _Composer:
             self._report(
                 start,
                 f"an anchor: '&{event.anchor}'",
-                "recipes have no anchors and aliases: what is written is what is read",
+                f"{self.document.many} have no anchors and aliases: what is written is what is"
+                " read",
                 "write the value out; text that begins with '&' needs quotes",
             )
         if event.tag is not None:
@@ -338,7 +366,7 @@ class _Composer:
                 self._report(
                     key.start,
                     "a merge key '<<'",
-                    "recipes have no anchors and no merge keys",
+                    f"{self.document.many} have no anchors and no merge keys",
                     "write the keys out, or use `include`",
                 )
             elif key.value in children:
@@ -380,7 +408,7 @@ class _Composer:
         self._report(
             index,
             f"an alias: {word!r}",
-            "in YAML '*' in front of a value names an anchor, and recipes have none",
+            f"in YAML '*' in front of a value names an anchor, and {self.document.many} have none",
             f'put it in quotes: "{word}"',
         )
 
@@ -389,7 +417,7 @@ class _Composer:
         self._report(
             index,
             f"a tag: {word!r}",
-            "in YAML '!' in front of a value names a type, and recipes have none",
+            f"in YAML '!' in front of a value names a type, and {self.document.many} have none",
             f'put it in quotes: "{word}"',
         )
 
@@ -461,7 +489,7 @@ def _not_text_problem(source: Source) -> Problem | None:
 def _hidden_problem(source: Source, match: re.Match[str]) -> Problem:
     return Problem(
         f"the character U+{ord(match[0]):04X} is not allowed",
-        "control and direction characters can hide what a recipe does",
+        "control and direction characters can hide what the file says",
         "take it out; in double quotes it can be written as an escape",
         place=source.place(match.start()),
     )

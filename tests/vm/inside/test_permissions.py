@@ -69,3 +69,22 @@ def test_mmiotrace_gives_the_cpus_back(cli, recipe):
         "buffer_size_kb",
         "buffer_total_size_kb",
     }
+
+
+def test_the_policy_of_the_machine_binds_every_function(cli, recipe, untouched):
+    _needs("function")
+    policy = Path("/etc/trace-recipe/policy.yaml")
+    path = str(recipe(EVERY_FUNCTION))
+    policy.parent.mkdir(mode=0o755)
+    try:
+        policy.write_text("policy: v1\nrules: [{forbid: [function-all]}]\n")
+        refused = cli("run", path, "--allow", "function-all")
+        policy.chmod(0o666)
+        doubted = cli("run", path, "--allow", "function-all")
+    finally:
+        policy.unlink()
+        policy.parent.rmdir()
+
+    assert (refused.returncode, doubted.returncode) == (3, 3)
+    assert f"{policy}:2:19: the policy of this machine forbids 'function-all'" in refused.stderr
+    assert f"cannot trust '{policy}': others than its owner" in doubted.stderr
