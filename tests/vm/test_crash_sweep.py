@@ -12,10 +12,8 @@ import sys
 import pytest
 
 from tests.crash_sweep import SUMMARY
-from tests.kernel_requirements import need_kernel
+from tests.vm.ahead import Job
 from tests.vm.kernels import KERNELS
-from tests.vm.machine import run_shell
-from tests.vm.side_by_side import chosen_names, side_by_side
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 HOMES = ("messy instance", "messy top level")
@@ -23,23 +21,14 @@ COMMAND = [
     *(sys.executable, "-m", "tests.crash_sweep", "--here", "--points", "1"),
     *(word for home in HOMES for word in ("--home", home)),
 ]
-TIMEOUT_S = 900
 
 
-@pytest.fixture(scope="module")
-def outcomes(request):
-    def job(kernel):
-        return run_shell(kernel, shlex.join(COMMAND), timeout_s=TIMEOUT_S)
-
-    with side_by_side(chosen_names(request), job) as futures:
-        yield futures
+def job(kernel: str) -> Job:
+    return Job(kernel, shell=shlex.join(COMMAND))
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_stop_at_a_call_is_undone_on_the_kernel(name, record_property, outcomes):
-    need_kernel(name)
-    outcome = outcomes[name].result()
-
+def test_a_stop_at_a_call_is_undone_on_the_kernel(name, record_property, outcome):
     found = re.search(
         rf"^{SUMMARY}: (\d+) stops at (\d+) points, 0 cases FAILED", outcome.output, re.MULTILINE
     )

@@ -7,29 +7,21 @@ from collections import Counter
 import pytest
 
 from tests.kernel_requirements import need_kernel
+from tests.vm.ahead import Job
 from tests.vm.inner import INNER_TESTS
 from tests.vm.kernels import KERNELS
-from tests.vm.machine import MachineError, run_pytest, run_shell
-from tests.vm.side_by_side import chosen_names, side_by_side
+from tests.vm.machine import MachineError, run_shell
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 TIMEOUT_S = 900
 
 
-@pytest.fixture(scope="module")
-def outcomes(request):
-    def job(kernel):
-        return run_pytest(kernel, INNER_TESTS, timeout_s=TIMEOUT_S)
-
-    with side_by_side(chosen_names(request), job) as futures:
-        yield futures
+def job(kernel: str) -> Job:
+    return Job(kernel, pytest=INNER_TESTS)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_every_tracefs_test_passes_on_the_kernel(name, record_property, outcomes):
-    need_kernel(name)
-    outcome = outcomes[name].result()
-
+def test_every_tracefs_test_passes_on_the_kernel(name, record_property, outcome):
     counts = Counter(test.outcome for test in outcome.tests)
     for test in outcome.tests:
         record_property(f"{name} {test.name}", f"{test.outcome} {test.text.splitlines()[:1]}")
