@@ -131,7 +131,7 @@ def test_a_need_that_is_forbidden_names_the_line_of_the_policy(policy, tmp_path)
         ("a: [\n", "2:1", "this does not fit", ""),
         ("default: allow\n", "1:1", "the key 'policy' is missing", "start it with 'policy: v1'"),
         ("policy: v2\n", "1:9", "must be 'v1', not 'v2'", "write 'v1'"),
-        (HEAD + "def-ault: allow\n", "2:1", "unknown key 'defalt'", "did you mean 'default'?"),
+        (HEAD + "def-ault: allow\n", "2:1", "unknown key 'def-ault'", "did you mean 'default'?"),
         (HEAD + "rules: [{forbid: [run], user: [a]}]\n", "2:25", "unknown key 'user'", "'users'?"),
         (HEAD + "default: no\n", "2:10", "must be 'allow' or 'forbid', not 'no'", "write 'allow'"),
         (HEAD + "rules: [{forbid: [runs]}]\n", "2:19", "'runs' is not the name of", "'run'?"),
