@@ -31,7 +31,7 @@ def claims_of(plan: Plan) -> dict[str, str | None]:
             continue
         # The top level's buffer_size_kb, which the start of any run expands, is nobody's.
         also = () if step.name == "tracing_on" else step.also
-        for file in (step.file, *also):
+        for file in (step.file, *also, *step.later):
             if own and file.startswith(own):
                 continue
             is_twice = file in claims

@@ -25,7 +25,6 @@ __all__ = [
     "Write",
     "control_file",
     "path_in_instance",
-    "switched_events",
     "switches_tracing",
 ]
 
@@ -49,17 +48,14 @@ class Write:
 class ControlFile:
     """One row: a file inside an instance (`*` for what varies) and how it is put back.
 
-    `scope` is "shared" when a write in any instance shows in all of them; `top_only` files are
-    missing in instances. Restore in ascending `order`. `clears_buffer`: every write wipes the
-    recorded data. `moves`: the kernel itself changes it while we trace, by a trigger or a tracer.
-    `adds`: a plain write only adds to what the file holds.
+    `scope` is "shared" when a write in any instance shows in all of them. Restore in ascending
+    `order`. `moves`: the kernel itself changes it while we trace, by a trigger or a tracer. `adds`:
+    a plain write only adds to what the file holds.
     """
 
     name: str
     scope: Scope
     order: int
-    top_only: bool = False
-    clears_buffer: bool = False
     moves: bool = False
 
     adds: ClassVar[bool] = False
@@ -437,22 +433,22 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     _Trigger("events/*/*/trigger", "instance", 10),
     _Functions("set_ftrace_filter", "instance", 20),
     _Functions("set_ftrace_notrace", "instance", 20),
-    _Functions("set_graph_function", "shared", 21, top_only=True),
-    _Functions("set_graph_notrace", "shared", 21, top_only=True),
-    _GraphDepth("max_graph_depth", "shared", 22, top_only=True),
+    _Functions("set_graph_function", "shared", 21),
+    _Functions("set_graph_notrace", "shared", 21),
+    _GraphDepth("max_graph_depth", "shared", 22),
     _Filter("events/*/*/filter", "instance", 30),
     _Pids("set_event_pid", "instance", 40),
     _Pids("set_event_notrace_pid", "instance", 40),
     _Pids("set_ftrace_pid", "instance", 40),
     _Pids("set_ftrace_notrace_pid", "instance", 40),
-    ControlFile("buffer_subbuf_size_kb", "instance", 50, clears_buffer=True),
+    ControlFile("buffer_subbuf_size_kb", "instance", 50),
     # One by one first: the size of all reads X where they differ, and takes no X.
     _BufferSize("per_cpu/*/buffer_size_kb", "instance", 51),
     _BufferSize("buffer_size_kb", "instance", 52),
     ControlFile("buffer_percent", "instance", 53),
-    _OneOf("trace_clock", "instance", 54, clears_buffer=True),
+    _OneOf("trace_clock", "instance", 54),
     ControlFile("tracing_cpumask", "instance", 55),
-    _SavedCmdlines("saved_cmdlines_size", "shared", 56, top_only=True),
+    _SavedCmdlines("saved_cmdlines_size", "shared", 56),
     # The tracers' own options are one word per tracer for all instances (up to Linux 6.18) and
     # are writable only where that tracer is known, hence after current_tracer.
     *(
@@ -471,9 +467,9 @@ CONTROL_FILES: tuple[ControlFile, ...] = (
     ControlFile("options/trace_printk", "shared", 60),
     ControlFile("options/*", "instance", 60),
     _TraceOptions("trace_options", "instance", 61),
-    _Tracer("current_tracer", "instance", 70, clears_buffer=True),
+    _Tracer("current_tracer", "instance", 70),
     # A starting latency tracer sets the maximum to 0, hwlat the threshold to 10.
-    ControlFile("tracing_thresh", "shared", 72, top_only=True),
+    ControlFile("tracing_thresh", "shared", 72),
     ControlFile("tracing_max_latency", "instance", 73, moves=True),
     _Snapshot("snapshot", "instance", 74),
     # After the triggers: a fired enable_event leaves its event on when it is removed.
@@ -493,15 +489,6 @@ FORK_OPTIONS = {
 def path_in_instance(file: str) -> str:
     """Return the part of a path below the mount that is inside its instance."""
     return file.split("/", 2)[2] if file.startswith("instances/") else file
-
-
-def switched_events(text: str) -> tuple[str, ...]:
-    """Return the `enable` files that the enable_event and disable_event lines of a text act on.
-
-    A fired enable_event leaves its event on when it is removed, so these are to be restored too.
-    """
-    found = re.findall(r"(?:enable|disable)_event:([^:\s]+):([^:\s]+)", text)
-    return tuple(dict.fromkeys(f"events/{system}/{event}/enable" for system, event in found))
 
 
 def switches_tracing(text: str) -> bool:

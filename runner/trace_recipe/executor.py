@@ -109,15 +109,18 @@ class Session:
                 if not rules.adds and rules.same(now, f"{step.after}\n"):
                     return
                 # A side file that somebody else changed since the pre-image is theirs already.
-                files = (step.file, *(file for file in step.also if self._is_as_left(file)))
+                sides = (file for file in (*step.also, *step.later) if self._is_as_left(file))
+                files = (step.file, *sides)
                 for file in files:
                     self.journal.intend(file)
                 for write in rules.set_writes(self._bound(step.text), now):
                     self.tracefs.write(step.file, write.text, truncate=write.truncate)
                 for file in files:
                     text = _reading(self.tracefs, file)
-                    if text is not None:
-                        self.readings[file] = text
+                    if text is None:
+                        continue
+                    self.readings[file] = text
+                    if file not in self.plan.moving_files:
                         self.journal.applied(file, text)
             case HoldFile():
                 self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))

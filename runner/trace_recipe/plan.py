@@ -33,11 +33,10 @@ InstanceKind: TypeAlias = Literal["private", "named", "top"]
 
 
 class Scope(StrEnum):
-    """Who sees a write: only this run's instance, everybody on the machine, or a sysctl."""
+    """Who sees a write: only this run's instance, or everybody on the machine."""
 
     PRIVATE = "private"
     SHARED = "shared"
-    SYSCTL = "sysctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,8 @@ class SetFile:
 
     `file` is relative to the mount, `name` to the instance it belongs to. `before` is what a read
     shows now (None: not known yet), `after` what the user wants to see there. `also` are files
-    that the kernel changes as a side effect. `starts` marks the write that begins the recording.
+    that the kernel changes as a side effect, `later` those that it may change at any time after it,
+    as a trigger does when it fires. `starts` marks the write that begins the recording.
     """
 
     file: str
@@ -72,6 +72,7 @@ class SetFile:
     place: Place | None
     key: str
     also: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     starts: bool = False
 
 
@@ -115,13 +116,14 @@ class Plan:
     @property
     def trigger_targets(self) -> tuple[str, ...]:
         """Every `system:event` that a trigger may switch on or off."""
-        found: dict[str, None] = {}
-        for step in self.steps:
-            for file in step.also if isinstance(step, SetFile) else ():
-                parts = file.removeprefix(self.prefix).split("/")
-                if parts[0] == "events" and parts[-1] == "enable":
-                    found[f"{parts[1]}:{parts[2]}"] = None
-        return tuple(found)
+        parts = [file.removeprefix(self.prefix).split("/") for file in self.moving_files]
+        return tuple(f"{system}:{event}" for _, system, event, _ in parts)
+
+    @property
+    def moving_files(self) -> tuple[str, ...]:
+        """Every file that changes by what was written before: nobody can tell who changed it."""
+        steps = [step for step in self.steps if isinstance(step, SetFile)]
+        return tuple(dict.fromkeys(file for step in steps for file in step.later))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ class Plan:
         touched: dict[str, None] = {}
         for step in self.steps:
             if isinstance(step, SetFile):
-                touched.update(dict.fromkeys((step.file, *step.also)))
+                touched.update(dict.fromkeys((step.file, *step.also, *step.later)))
         return tuple(touched)
 
 

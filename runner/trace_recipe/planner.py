@@ -119,6 +119,7 @@ class _Planner:
         path: tuple[str | int, ...],
         text: str | None = None,
         also: Iterable[str] = (),
+        later: Iterable[str] = (),
         starts: bool = False,
     ) -> None:
         """Add the step that makes `name` show `after`, unless it is refused here."""
@@ -144,6 +145,7 @@ class _Planner:
                 place=loaded.marks.place(path) if path else None,
                 key=key,
                 also=tuple(also),
+                later=tuple(later),
                 starts=starts,
             )
         )
@@ -295,15 +297,14 @@ class _Planner:
             directory = _event_directory(event.name)
             for number, trigger in enumerate(event.triggers):
                 spec = parse_trigger(trigger)
-                also = [f"{self.prefix}{directory}/enable"]
-                if spec.target:
-                    also.append(f"{self.prefix}{_event_directory(spec.target)}/enable")
+                target = spec.target and f"{self.prefix}{_event_directory(spec.target)}/enable"
                 self.set(
                     f"{directory}/trigger",
                     read_form(spec),
                     text=trigger,
                     path=event.trigger_paths[number],
-                    also=also,
+                    also=[f"{self.prefix}{directory}/enable"],
+                    later=[target] if target else (),
                     starts=True,
                 )
 

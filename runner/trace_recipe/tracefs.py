@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from trace_recipe.errors import KernelLacksError, Problem, TracefsError, errno_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = ["MOUNT_POINT", "Tracefs", "find_mount", "mount_tracefs", "reach_tracefs"]
 
@@ -225,10 +225,6 @@ class FormatTexts(dict[str, str]):
             text = self._tracefs.read(f"events/{system}/{name}/format")
             self[full_name] = text
         return text
-
-    def read_all(self) -> Mapping[str, str]:
-        """Return a plain mapping with every text read."""
-        return {name: self[name] for name in self}
 
 
 def find_mount() -> str | None:

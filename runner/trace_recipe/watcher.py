@@ -14,7 +14,6 @@ from trace_recipe.control_files import (
     FORK_OPTIONS,
     ControlFile,
     control_file,
-    switched_events,
     switches_tracing,
 )
 from trace_recipe.drift import Drift
@@ -120,14 +119,11 @@ class Watcher:
 
     def _own_doing(self, steps: Sequence[SetFile]) -> frozenset[str]:
         """Return the files that the run's own triggers may change."""
-        prefix = self._plan.prefix
-        found: set[str] = set()
-        for step in steps:
-            if step.name.endswith("/trigger") or step.name == "set_ftrace_filter":
-                found.update(prefix + file for file in switched_events(step.text))
-                if switches_tracing(step.text):
-                    found.add(f"{prefix}tracing_on")
-        return frozenset(found)
+        texts = [step.text for step in steps if step.name.endswith("/trigger")]
+        tracing_on = [f"{self._plan.prefix}tracing_on"]
+        return frozenset(self._plan.moving_files) | frozenset(
+            tracing_on if any(map(switches_tracing, texts)) else ()
+        )
 
     def _may_grow(self, name: str) -> bool:
         option = FORK_OPTIONS.get(name)

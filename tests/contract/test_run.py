@@ -390,6 +390,36 @@ def test_an_event_that_a_trigger_switches_on_is_decoded_by_its_name(cli, recipe,
     assert "unknown" not in text
 
 
+@pytest.mark.parametrize("is_killed", [False, True], ids=["ended", "killed"])
+def test_an_event_that_a_trigger_has_switched_on_is_off_again(cli, recipe, is_killed):
+    instance = INSTANCES / f"tr-test-{os.getpid()}"
+    trigger = "enable_event:sched:sched_wakeup:1"
+    path = recipe(
+        f"recipe: v1\nname: switched\ninstance: {instance.name}\nduration: 60s\n"
+        f"events: [{{event: 'sched:sched_switch', triggers: ['{trigger}']}}]\n"
+        "outputs: [{text: o.txt}]\n"
+    )
+    instance.mkdir()
+    try:
+        before = snapshot()
+        running = cli.start("run", str(path), "--allow-shared")
+        _wait_for_instance(instance.name, running)
+        while not (instance / "events/sched/sched_wakeup/enable").read_text().startswith("1"):
+            assert running.poll() is None
+        if is_killed:
+            cli.kill(running, with_guardian=True)
+            done = cli("recover")
+            assert done.returncode == 0, done.stderr
+        else:
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=60)
+            assert running.returncode == 130, err
+            assert "left because" not in err
+        assert differences(before, snapshot()) == {}
+    finally:
+        instance.rmdir()
+
+
 def test_stop_after_events_and_after_bytes(cli, recipe, untouched):
     by_events = recipe(SCHED.replace("duration: 300ms", "stop: {events: 50}"), "a.yaml")
     by_bytes = recipe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fake_tracefs import SNAPSHOT_ALLOCATED, SNAPSHOT_FREED
-from trace_recipe.control_files import CONTROL_FILES, Write, control_file, switched_events
+from trace_recipe.control_files import CONTROL_FILES, Write, control_file
 
 NO_TRIGGERS = "# Available triggers:\n# traceon traceoff stacktrace enable_event disable_event\n"
 ALL_FUNCTIONS = "#### all functions enabled ####\n"
@@ -162,15 +162,6 @@ def test_a_trigger_with_a_line_break_cannot_be_told_apart():
 
     assert row.unrestorable('traceoff:unlimited if comm == "a\nb"\n', NO_TRIGGERS)
     assert row.unrestorable("traceoff:unlimited\nhist:keys=x [active]\n" + NO_TRIGGERS, "") is None
-
-
-def test_the_events_that_triggers_switch_are_known():
-    text = "enable_event:sched:sched_waking:count=2 if x\ntraceoff:1\nvfs_read:disable_event:irq:irq_handler_entry\n"
-
-    assert switched_events(text) == (
-        "events/sched/sched_waking/enable",
-        "events/irq/irq_handler_entry/enable",
-    )
 
 
 def test_pid_lists_grow_by_a_plain_write_and_shrink_by_truncation():

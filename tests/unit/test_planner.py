@@ -252,10 +252,8 @@ def test_a_trigger_names_the_events_that_it_switches():
 
     assert trigger.text == "enable_event:sched:sched_waking:2 if prev_pid == 1"
     assert trigger.after == "enable_event:sched:sched_waking:count=2 if prev_pid == 1"
-    assert trigger.also == (
-        f"{PRIVATE}events/sched/sched_switch/enable",
-        f"{PRIVATE}events/sched/sched_waking/enable",
-    )
+    assert trigger.also == (f"{PRIVATE}events/sched/sched_switch/enable",)
+    assert trigger.later == (f"{PRIVATE}events/sched/sched_waking/enable",)
     assert trigger.starts
 
 

@@ -93,7 +93,7 @@ def make_plan(place: Place | None) -> Plan:
         steps=(
             MakeInstance("i", place),
             SetFile("i/x", "x", None, "1", "1", Scope.PRIVATE, place, "clock"),
-            SetFile("x", "x", "0", "1", "1", Scope.SYSCTL, None, "", starts=True),
+            SetFile("x", "x", "0", "1", "1", Scope.SHARED, None, "", starts=True),
         ),
         notes=("shared",),
         skipped=(("sched:gone", "no such event"),),
