@@ -16,13 +16,21 @@ import json
 import os
 import secrets
 import signal
+import stat
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, errno_text
-from trace_recipe.state_directory import append, create_locked, is_locked, prepare, unwritable
+from trace_recipe.state_directory import (
+    append,
+    check_safe,
+    create_locked,
+    is_locked,
+    prepare,
+    unwritable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +63,8 @@ class Leftovers:
 
     spool: str = ""
     """The directory of raw pages; kept when it can be read."""
+    spool_identity: tuple[int, int] | None = None
+    """Its device and inode, where others could give its name to another directory."""
     folders: tuple[str, ...] = ()
     token: str = ""
     """Where outputs lie that never got their names, and what they bear until then; removed."""
@@ -65,8 +75,10 @@ class Leftovers:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Leftovers:
         """Return what `asdict` and JSON made of one."""
+        identity = data["spool_identity"]
         return cls(
             spool=data["spool"],
+            spool_identity=None if identity is None else (identity[0], identity[1]),
             folders=tuple(data["folders"]),
             token=data["token"],
             uid=data["uid"],
@@ -279,12 +291,14 @@ def journal_path(directory: Path, run_id: str) -> Path:
 def journals(directory: Path) -> Iterator[JournalState]:
     """Yield every journal in the directory, oldest first.
 
-    Raises KernelLacksError when the directory is there but may not be read.
+    Raises KernelLacksError when the directory is there but may not be read, or is not safe to use:
+    a journal says what root is to write and remove.
     """
     try:
         paths = [
             path for path in directory.iterdir() if path.suffix == _SUFFIX and not path.is_dir()
         ]
+        check_safe(directory)
     except (FileNotFoundError, NotADirectoryError):  # no run can have left one there
         return
     except OSError as error:
@@ -302,17 +316,20 @@ def journals(directory: Path) -> Iterator[JournalState]:
 
 
 def read_journal(path: Path) -> JournalState | None:
-    """Read one journal; None when it is gone or its first line was never completed.
+    """Read one journal; None when it is gone, somebody else's, or its first line not complete.
 
     A torn line is ignored: it describes a write that had not begun.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ELOOP}:
             return None
         raise
     try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return None
         is_live = is_locked(fd)
         with os.fdopen(os.dup(fd), "rb") as stream:
             return _parse(path, stream.read(), is_live=is_live)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["append", "create_locked", "is_locked", "prepare", "shared_lock", "unwritable"]
+__all__ = ["append", "check_safe", "create_locked", "is_locked", "prepare", "shared_lock", "unwritable"]
 
 _LOCK_FILE = ".lock"
 
@@ -28,9 +28,14 @@ def prepare(directory: Path) -> None:
     """Make the directory, or see that nobody else can write it; raises KernelLacksError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.lstat()
+        check_safe(directory)
     except OSError as error:
         raise KernelLacksError(unwritable(directory, error)) from error
+
+
+def check_safe(directory: Path) -> None:
+    """See that nobody else can write the directory; raises KernelLacksError and OSError."""
+    found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise KernelLacksError(
             Problem(

@@ -202,3 +202,29 @@ def test_a_journal_that_somebody_else_has_finished_is_told(tmp_path):
 
     with pytest.raises(KernelLacksError, match="is gone"):
         Journal.adopt(state)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o1777])
+def test_what_others_can_write_is_not_believed(tmp_path, mode):
+    _begin(tmp_path / "state").close()
+    (tmp_path / "state").chmod(mode)
+
+    with pytest.raises(KernelLacksError, match="is not safe to use"):
+        list(journals(tmp_path / "state"))
+
+
+def test_a_link_to_a_state_directory_is_not_followed(tmp_path):
+    _begin(tmp_path / "state").close()
+    (tmp_path / "link").symlink_to("state")
+
+    with pytest.raises(KernelLacksError, match="is not safe to use"):
+        list(journals(tmp_path / "link"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_journal_of_somebody_else_is_none(tmp_path):
+    journal = _begin(tmp_path / "state")
+    journal.close()
+    os.chown(journal.path, 65534, 65534)
+
+    assert list(journals(tmp_path / "state")) == []
