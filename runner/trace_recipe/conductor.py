@@ -157,7 +157,11 @@ class Conductor:
             stack.callback(lambda: spool.close(self.invoker))
             self._scribe = self._start_scribe(opened, stack)
             command = self._hold_command(stack)
-            leftovers = replace(self._leftovers(), spool=str(spool.name.absolute()))
+            leftovers = replace(
+                self._leftovers(),
+                spool=str(spool.name.absolute()),
+                spool_identity=spool.identity,
+            )
             guardian = Guardian(self.run_id, self.recipe.name, leftovers, self.state_directory)
             stack.callback(guardian.dismiss)
             recorder = Recorder(spool.path, self._cpus())

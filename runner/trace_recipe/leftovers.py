@@ -9,14 +9,13 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trace_recipe.invoker import Invoker, acting_as
 from trace_recipe.journal import Leftovers, journals
 from trace_recipe.outputs import unnamed_outputs
-from trace_recipe.spool import RESERVE_FILE, give_away
+from trace_recipe.spool import RESERVE_FILE, give_away, identity, remove_pages
 from trace_recipe.state_directory import create_locked, prepare
 
 __all__ = ["LeftoversNote", "clear_leftovers", "clear_noted_leftovers"]
@@ -84,7 +83,8 @@ def _clear(leftovers: Leftovers) -> Path | None:
     except OSError:
         return None
     try:
-        return _settle(spool, fd, invoker)
+        is_it = leftovers.spool_identity in {None, identity(fd)}
+        return _settle(spool, fd, invoker) if is_it else None
     finally:
         os.close(fd)
 
@@ -95,7 +95,7 @@ def _settle(spool: Path, fd: int, invoker: Invoker) -> Path | None:
     inside = Path(f"/proc/self/fd/{fd}")
     (inside / RESERVE_FILE).unlink(missing_ok=True)
     if not any(path.stat().st_size for path in inside.glob("cpu*.raw")):
-        shutil.rmtree(spool, ignore_errors=True)
+        remove_pages(fd, spool, invoker)
         return None
     give_away(fd, invoker)
     return spool

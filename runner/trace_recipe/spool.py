@@ -24,9 +24,11 @@ __all__ = [
     "RESERVE_FILE",
     "Spool",
     "give_away",
+    "identity",
     "make_recording_spool",
     "make_temporary_spool",
     "recording_name",
+    "remove_pages",
     "temporary_spool_path",
 ]
 
@@ -45,6 +47,11 @@ class Spool:
     name: Path
     fd: int
     is_kept: bool
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Return its device and inode."""
+        return identity(self.fd)
 
     def reserve(self) -> None:
         """Set room aside for what is written after the disk is full; raises OSError."""
@@ -100,15 +107,27 @@ class Spool:
 
     def close(self, invoker: Invoker) -> None:
         """Hand a kept directory to who started the run; remove any other."""
-        if not self.is_kept:
-            # By descriptor: another directory may have its name by now.
-            for path in self.path.iterdir():
-                path.unlink()
-            with contextlib.suppress(OSError):
-                self.name.rmdir()
-        else:
+        if self.is_kept:
             give_away(self.fd, invoker)
+        else:
+            remove_pages(self.fd, self.name, invoker)
         os.close(self.fd)
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """Return the device and the inode of an open directory."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def remove_pages(fd: int, name: Path, invoker: Invoker) -> None:
+    """Remove an open directory and the files in it."""
+    for path in Path(f"/proc/self/fd/{fd}").iterdir():
+        path.unlink()
+    # Its name may be another directory's by now: who started the run removes only their own.
+    give_away(fd, invoker)
+    with acting_as(invoker), contextlib.suppress(OSError):
+        name.rmdir()
 
 
 def give_away(fd: int, invoker: Invoker) -> None:
