@@ -38,13 +38,16 @@ class OutputFolder:
 
     path: Path
     invoker: Invoker
+    fd: int
+    """The directory itself: what has its name meanwhile may be another one."""
     earlier: frozenset[str]
     token: str = ""
     files: list[OutputFile] = field(default_factory=list)
 
     def open_file(self, name: str) -> IO[bytes]:
         """Open one more file in the directory; raises OutputError."""
-        opened = open_output_file(self.path / name, self.invoker, self.token)
+        path = self.path / name
+        opened = open_output_file(path, self.invoker, self.token, inside=self.fd)
         self.files.append(opened)
         return opened.stream
 
@@ -73,17 +76,22 @@ class OutputFolder:
         """Remove what was written; what was there before stays."""
         for one in self.files:
             one.drop()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def _remove(self, name: str) -> None:
-        path = self.path / name
         with acting_as(self.invoker):
             try:
-                path.unlink(missing_ok=True)
+                os.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                return
             except OSError as error:
-                raise output_error("remove", path, error) from error
+                raise output_error("remove", self.path / name, error) from error
 
     def _write_list(self, names: Iterable[str]) -> None:
-        file = open_output_file(self.path / LIST_FILE, self.invoker, self.token)
+        path = self.path / LIST_FILE
+        file = open_output_file(path, self.invoker, self.token, inside=self.fd)
         text = _HEADING + "".join(f"{name}\n" for name in sorted(names))
         try:
             file.stream.write(text.encode())
@@ -100,10 +108,25 @@ def open_output_folder(path: Path, invoker: Invoker, token: str = "") -> OutputF
     make_folder(path, invoker)
     with acting_as(invoker):
         try:
-            earlier = _listed_names(path)
-            found = {one.name for one in path.iterdir() if not _UNFINISHED.fullmatch(one.name)}
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise output_error("look into", path, error) from error
+        folder = OutputFolder(path, invoker, fd, frozenset(), token)
+        try:
+            folder.earlier = _earlier(path, fd)
+        except OSError as error:
+            folder.drop()
+            raise output_error("look into", path, error) from error
+        except OutputError:
+            folder.drop()
+            raise
+    return folder
+
+
+def _earlier(path: Path, folder: int) -> frozenset[str]:
+    """Return what the run before wrote; nothing else may be there."""
+    earlier = _listed_names(path, folder)
+    found = {name for name in os.listdir(folder) if not _UNFINISHED.fullmatch(name)}
     foreign = sorted(found - earlier - {LIST_FILE})
     if foreign:
         raise OutputError(
@@ -114,12 +137,13 @@ def open_output_folder(path: Path, invoker: Invoker, token: str = "") -> OutputF
                 fix="name a new directory, or move them away",
             )
         )
-    return OutputFolder(path, invoker, earlier, token)
+    return earlier
 
 
-def _listed_names(path: Path) -> frozenset[str]:
+def _listed_names(path: Path, folder: int) -> frozenset[str]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path / LIST_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(LIST_FILE, flags, dir_fd=folder)
     except FileNotFoundError:
         return frozenset()
     try:

@@ -44,6 +44,7 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 )  # fmt: skip
 _KERNEL_FOLDERS = frozenset({"dev", "proc", "sys"})  # some mounts there are a tmpfs
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the one place there that is for files
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o600
 _FOLDER_MODE = 0o700
 
@@ -102,14 +103,17 @@ class OutputFile:
             self.folder_fd = -1
 
 
-def open_output_file(path: Path, invoker: Invoker, token: str = "") -> OutputFile:
+def open_output_file(
+    path: Path, invoker: Invoker, token: str = "", *, inside: int | None = None
+) -> OutputFile:
     """Open `path` for writing without following a link in its place; raises OutputError.
 
     Until it gets its name it bears the token, by which others find it; without one, a random one.
+    `inside` is its directory, when that is open: its name may be another one's meanwhile.
     """
     with acting_as(invoker):
         try:
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = os.open(path.parent, _FOLDER_FLAGS) if inside is None else os.dup(inside)
         except OSError as error:
             raise output_error("open", path, error) from error
         part = f".{path.name[:200]}.{token or new_token()}.part"
@@ -156,7 +160,7 @@ def make_folder(path: Path, invoker: Invoker) -> None:
     """Make a directory if it is not there; raises OutputError."""
     with acting_as(invoker):
         try:
-            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            parent = os.open(path.parent, _FOLDER_FLAGS)
             try:
                 _check_folder(path, parent)
                 with contextlib.suppress(FileExistsError):
@@ -255,6 +259,10 @@ def _check_target(path: Path, folder: int) -> None:
         )
     if not os.access(path.name, os.W_OK, dir_fd=folder, effective_ids=True):
         raise OSError(errno.EACCES, "not yours to overwrite")
+    where = os.fstat(folder)
+    # In a sticky directory it takes one of these to give its name to another file (unlink(2)).
+    if where.st_mode & stat.S_ISVTX and os.geteuid() not in {0, found.st_uid, where.st_uid}:
+        raise OSError(errno.EPERM, "not yours to replace")
 
 
 def output_error(action: str, path: Path, error: OSError) -> OutputError:

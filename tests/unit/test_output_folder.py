@@ -121,3 +121,19 @@ def test_root_looks_into_a_folder_with_the_rights_of_the_invoking_user(tmp_path)
 
     with pytest.raises(OutputError, match="Permission denied"):
         open_output_folder(tmp_path / "events", user)
+
+
+def test_a_directory_that_takes_the_name_meanwhile_is_not_touched(tmp_path):
+    write(tmp_path / "events", precious="1").keep()
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "precious.csv").write_text("precious")
+    folder = open_output_folder(tmp_path / "events", INVOKER)
+    (tmp_path / "events").rename(tmp_path / "away")
+    (tmp_path / "events").symlink_to("victim")
+    folder.open_file("new.csv").write(b"rows")
+    folder.keep()
+    folder.drop()
+
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["precious.csv"]
+    assert (tmp_path / "victim" / "precious.csv").read_text() == "precious"
+    assert sorted(path.name for path in (tmp_path / "away").iterdir()) == [LIST_FILE, "new.csv"]

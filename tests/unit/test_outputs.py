@@ -229,3 +229,15 @@ def test_under_sudo_a_hard_link_to_a_file_of_roots_stays(theirs):
         open_output_file(theirs / "o.txt", user)
 
     assert of_root.read_text() == "precious"
+
+
+@needs_root
+def test_what_a_sticky_directory_keeps_for_its_owner_is_refused_before_it_is_written(theirs):
+    taken = theirs.parent / "taken.txt"
+    theirs.parent.chmod(0o777 | stat.S_ISVTX)
+    taken.write_text("somebody else's")
+    taken.chmod(0o666)
+    user = find_invoker({"SUDO_UID": "65534", "SUDO_GID": "65534"})
+
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        open_output_file(taken, user)
