@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 
 from trace_recipe.errors import DecodeError, Problem, RecipeError, errno_text
+from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.kernel import CATALOGUE_VERSION, Kernel, kernel_from_json, kernel_to_json
 
 if TYPE_CHECKING:
@@ -68,10 +69,13 @@ def save_catalogue(kernel: Kernel) -> str:
     return json.dumps(kernel_to_json(kernel), indent=1) + "\n"
 
 
-def load_catalogue(path: Path) -> Kernel:
-    """Read a catalogue; raises RecipeError (no such file) or DecodeError (not a catalogue)."""
+def load_catalogue(path: Path, environment: Mapping[str, str]) -> Kernel:
+    """Read a catalogue; raises RecipeError (no such file) or DecodeError (not a catalogue).
+
+    It is read with the invoking user's rights: an error shows a part of it.
+    """
     try:
-        with path.open("rb") as stream:
+        with acting_as(find_invoker(environment)), path.open("rb") as stream:
             text = stream.read(_MAX_BYTES)
         data = json.loads(text.decode("utf-8", "surrogateescape"))
     except OSError as error:

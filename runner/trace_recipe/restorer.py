@@ -257,7 +257,7 @@ def _holders(directory: str) -> str:
     found: dict[str, None] = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
-            name = (process / "comm").read_text().strip()
+            name = (process / "comm").read_text(errors="replace").strip()
             for link in (process / "fd").iterdir():
                 with contextlib.suppress(OSError):  # closed meanwhile
                     if str(link.readlink()).startswith(f"{directory}/"):

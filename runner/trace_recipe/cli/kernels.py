@@ -96,7 +96,7 @@ def kernel_named(name: str, recipe: Recipe | None = None) -> Kernel:
         return live_kernel(live_tracefs(), recipe)
     from trace_recipe.catalogue import load_catalogue
 
-    return load_catalogue(Path(name))
+    return load_catalogue(Path(name), os.environ)
 
 
 def overrides_of(words: list[str] | None) -> dict[str, str]:

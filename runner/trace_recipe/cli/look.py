@@ -18,7 +18,7 @@ from trace_recipe.cli.kernels import (
     live_tracefs,
     overrides_of,
 )
-from trace_recipe.cli.messages import print_json, printable
+from trace_recipe.cli.messages import print_json, printable, show
 from trace_recipe.cli.planning import policy_here
 from trace_recipe.cli.usage import Commands
 from trace_recipe.errors import (
@@ -31,6 +31,7 @@ from trace_recipe.errors import (
 )
 from trace_recipe.event_names import EventNameError, Glob, parse_event_names
 from trace_recipe.explainer import explain_event, explanation_to_json
+from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.prober import probe_kernel
 from trace_recipe.suggestions import closest, did_you_mean, either, listed
 from trace_recipe.tracefs import Tracefs, find_mount
@@ -196,7 +197,9 @@ def _needs(path: Path) -> tuple[list[str], str]:
     from trace_recipe.recipe.marks import parse_yaml
 
     try:
-        data = parse_yaml(str(path), path.read_text("utf-8", "surrogateescape")).plain()
+        with acting_as(find_invoker(os.environ)):
+            text = path.read_text("utf-8", "surrogateescape")
+        data = parse_yaml(str(path), text).plain()
     except (RecipeError, OSError):
         return [], ""
     params = data.get("params")
@@ -325,7 +328,7 @@ def explain(
         return
     for line in explanation.lines():
         print(printable(line))
-    print(f"\nin a recipe:\n  events: [{explanation.event.full_name}]")
+    show(f"\nin a recipe:\n  events: [{explanation.event.full_name}]")
 
 
 # -- doctor -----------------------------------------------------------------------------------
@@ -464,7 +467,7 @@ def _kernel(name: str, *, with_functions: bool = False) -> Kernel:
         return probe_kernel(live_tracefs(), with_functions=with_functions)
     from trace_recipe.catalogue import load_catalogue
 
-    return load_catalogue(Path(name))
+    return load_catalogue(Path(name), os.environ)
 
 
 def _print_names(names: Iterable[str], *, as_json: bool) -> None:

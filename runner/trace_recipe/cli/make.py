@@ -100,7 +100,7 @@ def show(
     else:
         from trace_recipe.catalogue import load_catalogue
 
-        kernel = load_catalogue(file)
+        kernel = load_catalogue(file, os.environ)
     systems = Counter(name.partition(":")[0] for name in kernel.events)
     if as_json:
         print_json(_summary(kernel, systems))
@@ -206,7 +206,7 @@ def init(
         return
     with acting_as(find_invoker(os.environ)):
         _write_new(path, text)
-    print(f"wrote {path}; try: trace-recipe check {path}")
+    print(printable(f"wrote {path}; try: trace-recipe check {path}"))
 
 
 def _option(key: str) -> str:

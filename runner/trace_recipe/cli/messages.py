@@ -22,6 +22,7 @@ __all__ = [
     "print_problems",
     "printable",
     "say",
+    "show",
 ]
 
 _SECOND_NS = 1_000_000_000
@@ -32,6 +33,11 @@ def say(text: str) -> None:
     print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
+def show(text: str) -> None:
+    """Print lines of a result for people; what they quote cannot drive the terminal."""
+    print("\n".join(map(printable, text.split("\n"))))
+
+
 def can_ask() -> bool:
     """Whether somebody sits at a terminal who can answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
@@ -39,7 +45,7 @@ def can_ask() -> bool:
 
 def confirms(question: str) -> bool:
     """Ask; an empty answer means yes."""
-    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    print(f"{printable(question)} [Y/n] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     return bool(answer) and answer.strip().lower() in {"", "y", "yes"}
 

@@ -28,6 +28,7 @@ from trace_recipe.cli.messages import (
     print_json,
     print_problems,
     say,
+    show,
 )
 from trace_recipe.cli.planning import (
     AllowOption,
@@ -153,11 +154,11 @@ def plan(
         print_json(plan_to_json(made))
         return
     for line in _plan_lines(made):
-        print(line)
+        show(line)
     needs = find_needs_here(resolved, made, is_live=tracefs is not None)
     policy = policy_here() if tracefs else None
     for line in (*_permission_lines(needs), *_policy_lines(needs, policy)):
-        print(line)
+        show(line)
 
 
 def validate(
@@ -220,7 +221,7 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
         found = {"permissions": permissions, "policy": policy_words}
         print_json({"ok": True, "problems": [], **found})
     else:
-        print(words)
+        show(words)
 
 
 def _permission_lines(needs: Iterable[Need]) -> list[str]:

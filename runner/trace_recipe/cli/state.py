@@ -17,7 +17,7 @@ import typer
 
 from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
-from trace_recipe.cli.messages import can_ask, confirms, print_json
+from trace_recipe.cli.messages import can_ask, confirms, print_json, show
 from trace_recipe.cli.unfinished import clear_up, find_run
 from trace_recipe.errors import RestoreError
 from trace_recipe.finisher import Ending, endings, finish
@@ -48,23 +48,23 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
         print_json([*map(_as_json, states), *map(_ending_as_json, ended)])
         return
     if not states and not ended:
-        print("no recipe is running, and none left anything behind")
+        show("no recipe is running, and none left anything behind")
     for state in states:
         age_s = time.time() - state.started_at
-        print(
+        show(
             f"{state.run_id}  {_word(state):5}  {age_s:8.0f} s  pid {state.pid:<7} "
             f"{_owner(state)}  {state.recipe}  {_instance(state)}"
         )
         if state.is_tried and state.is_live:
-            print(f"  {_until(state)}")
+            show(f"  {_until(state)}")
         for file in _drift(state):
-            print(f"  changed by somebody else: {file}")
+            show(f"  changed by somebody else: {file}")
         if state.pinned:
-            print(f"  pinned: {state.pinned}")
+            show(f"  pinned: {state.pinned}")
         if not state.is_live:
-            print(f"  fix: trace-recipe recover {state.run_id}")
+            show(f"  fix: trace-recipe recover {state.run_id}")
     for one in ended:
-        print(f"{one.run_id}  ended  {time.time() - one.at:8.0f} s ago  {_ending_words(one)}")
+        show(f"{one.run_id}  ended  {time.time() - one.at:8.0f} s ago  {_ending_words(one)}")
 
 
 def restore(
@@ -81,7 +81,7 @@ def restore(
             os.kill(state.pid, signal.SIGCONT)  # a stopped process takes the other only then
         for _ in range(_END_TRIES):
             if not state.path.exists():
-                print(f"{state.run_id}: ended and restored by its own process (pid {state.pid})")
+                show(f"{state.run_id}: ended and restored by its own process (pid {state.pid})")
                 return
             current = [one for one in journals(state_dir) if one.run_id == state.run_id]
             if current and not current[0].is_live:
@@ -106,7 +106,7 @@ def recover(
 ) -> None:
     """Put back what killed runs left behind, and tell what their guardians did."""
     if print_unit:
-        print(_unit(), end="")
+        sys.stdout.write(_unit())
         return
     if run_id is not None:
         _finish(find_run(run_id, state_dir))
@@ -116,10 +116,10 @@ def recover(
     dead = [state for state in states if not state.is_live]
     cleared = clear_up(state_dir)
     for words in cleared:
-        print(words)
+        show(words)
     if not (dead or told or cleared):
         live = f"; {len(states)} still running" if states else ""
-        print(f"nothing to recover{live}")
+        show(f"nothing to recover{live}")
         return
     failures: list[RestoreError] = []
     for state in dead:
@@ -149,7 +149,7 @@ def _unit() -> str:
 def _tell_endings(state_dir: Path) -> int:
     told = list(endings(state_dir))
     for one in told:
-        print(f"{one.run_id}: {_ending_words(one)}")
+        show(f"{one.run_id}: {_ending_words(one)}")
         one.forget(state_dir)
     return len(told)
 
@@ -158,12 +158,12 @@ def _finish(state: JournalState) -> None:
     journal = Journal.adopt(state)
     if not state.is_this_boot:
         journal.archive()
-        print(f"{state.run_id}: the machine was rebooted since; nothing to put back")
+        show(f"{state.run_id}: the machine was rebooted since; nothing to put back")
         return
     live_tracefs()
     with Interrupts():  # a restore is not interrupted; the signal is simply too late
         ending = finish(state, journal, by="recover")
-    print(f"{state.run_id}: {_ending_words(ending)}")
+    show(f"{state.run_id}: {_ending_words(ending)}")
 
 
 def _ending_words(ending: Ending) -> str:
