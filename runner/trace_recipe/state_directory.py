@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["append", "check_safe", "create_locked", "is_locked", "prepare", "shared_lock", "unwritable"]
+__all__ = [
+    "append",
+    "check_safe",
+    "create_locked",
+    "is_locked",
+    "prepare",
+    "shared_lock",
+    "unwritable",
+]
 
 _LOCK_FILE = ".lock"
 

@@ -111,8 +111,8 @@ def recover(
     if run_id is not None:
         _finish(find_run(run_id, state_dir))
         return
-    told = _tell_endings(state_dir)
     states = list(journals(state_dir))
+    told = _tell_endings(state_dir)
     dead = [state for state in states if not state.is_live]
     cleared = clear_up(state_dir)
     for words in cleared:
