@@ -157,6 +157,7 @@ def test_every_recipe_has_a_case_and_every_case_a_recipe():
 
 
 def test_no_hostile_recipe_touches_anything(answer, tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "outside").mkdir()
     for name in ("secret.yaml", "keep.txt"):
         (tmp_path / "outside" / name).write_text("hostile$secret: [\n")
