@@ -95,13 +95,20 @@ def parse_printk_formats(text: str) -> dict[int, str]:
 
 
 def parse_cmdlines(text: str) -> dict[int, str]:
-    """Return the comm of each pid of `saved_cmdlines`; lines that are not `PID COMM` are left."""
-    found = {}
+    """Return the comm of each pid of `saved_cmdlines`; lines that are not `PID COMM` are left.
+
+    The kernel lists a pid once, but a comm may hold a line end, and a second line of its own making
+    behind it: a pid that has two names has none.
+    """
+    found: dict[int, str] = {}
+    forged = set()
     for line in text.rstrip("\0").split("\n"):
         pid, _, comm = line.strip("\0").partition(" ")
         if pid.isascii() and pid.isdigit() and len(pid) <= 10 and comm:
-            found[int(pid)] = comm
-    return found
+            number = int(pid)
+            if found.setdefault(number, comm) != comm:
+                forged.add(number)
+    return {pid: comm for pid, comm in found.items() if pid not in forged}
 
 
 def cmdlines_text(cmdlines: Mapping[int, str]) -> str:

@@ -15,6 +15,9 @@ pytestmark = pytest.mark.tracefs
 # A title, a cleared screen, a bell, a bracketed paste, C1, a line end, and what other formats eat.
 NAME = "=e\x1b]0;x\x07\x1b[2J\x9b\n\r,\"'<script>\u202e{}%s"
 COMM = b'=\x1b[2J\r\n,"\x9b\x07'  # at most 15 bytes
+# Formulas; JSON and CSV that end where they stand; the name of somebody else; half a character.
+COMMS = (b"=1+1", b"+1", b"-1", b"@A1", b"\t=1", b"\xef\xbc\x9d1", b'","a":"', b'"\r\n=1,', b"\\",
+         b"x\n1 forged", b"\xe2\x80", b"%s%n{0}", b"</script>")  # fmt: skip
 RECIPE = """
 recipe: v1
 name: hostile
@@ -26,15 +29,20 @@ outputs:
   - jsonl: out.jsonl
   - csv: out.csv
   - csv: {path: events, layout: per-event}
+  - trace-dat: out.dat
 """
 RUN = f"""#!/usr/bin/env python3
 import ctypes, os, time
 ctypes.CDLL(None).prctl(15, {COMM!r}, 0, 0, 0)
-if not os.fork():
-    os._exit(0)
-os.wait()
+for name in (None, *{COMMS!r}):
+    if not os.fork():
+        name and ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
+        os._exit(0)
+    os.wait()
 os.execv("./" + {NAME!r}, ["x"])
 """
+KEYS = {"ts", "wall", "cpu", "pid", "comm", "flags", "system", "event", "fields", "text", "tgid"}
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d")
 HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]")
 
 
@@ -92,3 +100,22 @@ def test_no_output_obeys_the_names_that_tasks_and_files_have(shown, cli):
     assert not HIDDEN.search((cli.directory / "out.csv").read_text())
     per_event = cli.directory / "events" / "sched.sched_process_exec.csv"
     assert not HIDDEN.search(per_event.read_text())
+
+
+def test_what_is_made_of_a_trace_dat_obeys_no_name_either(shown, cli):
+    texts = {}
+    for form in ("text", "csv", "jsonl"):
+        ended = cli("report", "out.dat", "--as", form)
+        assert ended.returncode == 0, ended.stderr
+        texts[form] = ended.stdout
+    rows = list(csv.reader(texts["csv"].splitlines(keepends=True)))
+    # Split as JSON lines are: Python knows more ends of lines.
+    records = [json.loads(line) for line in texts["jsonl"].split("\n") if line]
+
+    assert not any(HIDDEN.search(text.replace("\r\n", "\n")) for text in texts.values())
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert not any(cell.startswith(FORMULA_STARTS) for row in rows for cell in row)
+    assert all(one.keys() <= KEYS for one in records)
+    assert sum(one["event"] == "sched_process_exit" for one in records) > len(COMMS)
+    assert len(records) + 1 == len(rows)
+    assert all(one["comm"] != "forged" for one in records)

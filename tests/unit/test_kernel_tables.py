@@ -45,3 +45,9 @@ def test_command_lines_may_have_blanks_and_junk_behind_them():
 
     assert parse_cmdlines(text) == {1: "init", 42: "two words ", 7: "kworker/0:1"}
     assert parse_cmdlines(cmdlines_text({2: "b", 1: "a c"})) == {1: "a c", 2: "b"}
+
+
+@pytest.mark.parametrize("text", ["1 init\n7 x\n1 forged\n", "7 x\n1 forged\n1 init\n"])
+def test_a_second_name_that_a_comm_with_a_line_end_forges_is_not_believed(text):
+    assert parse_cmdlines(text) == {7: "x"}
+    assert parse_cmdlines("1 init\n1 init\n") == {1: "init"}
