@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _WIDEST_LINE = 160
+_LONGEST_SOURCE = 1000
 
 
 class State(StrEnum):
@@ -100,7 +101,7 @@ class Problem:
             "file": place.file if place else None,
             "line": place.line if place else None,
             "column": place.column if place else None,
-            "source": place.source_line if place else None,
+            "source": _shortened(place) if place else None,
             "key": self.key,
             "what": self.what,
             "why": self.why,
@@ -216,6 +217,13 @@ def errno_text(error_number: int) -> str:
 
     name = errno_module.errorcode.get(error_number, str(error_number))
     return f"{os.strerror(error_number)} ({name})"
+
+
+def _shortened(place: Place) -> str:
+    """Return the line of a place; of a very long one what the terminal would show of it."""
+    if len(place.source_line) <= _LONGEST_SOURCE:
+        return place.source_line
+    return "".join(_around(place.source_line, place.column - 1))
 
 
 def _around(line: str, index: int) -> tuple[str, str]:

@@ -268,3 +268,18 @@ def test_names_are_guessed_for_the_first_of_very_many_unknown_parameters():
     found = problems(f"params: {{duration: {{type: duration, default: 1s}}}}\ntags: [{tags}]\n")
     fixes = [fix for *_, fix in found]
     assert fixes == ["did you mean 'duration'?"] * 20 + ["declare 'durtion' under 'params'"] * 30
+
+
+def test_an_unknown_parameter_is_told_once_for_each_value_that_names_it():
+    text = "description: '" + "${one}" * 20_000 + " ${two}'\nowner: ${one}\n"
+
+    with pytest.raises(RecipeError) as caught:
+        load(text)
+
+    told = [(one.key, one.what) for one in caught.value.problems]
+    assert told == [
+        ("description", "there is no parameter 'one'"),
+        ("description", "there is no parameter 'two'"),
+        ("owner", "there is no parameter 'one'"),
+    ]
+    assert len(json.dumps([one.as_json() for one in caught.value.problems])) < 2000

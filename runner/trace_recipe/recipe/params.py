@@ -161,6 +161,7 @@ class _Placer:
         self.references: dict[Path, str] = {}
         self.unresolved: set[Path] = set()
         self._put_chars = 0
+        self._told: set[tuple[Path, str | None]] = set()
 
     def put_in(self, node: Located, path: Path) -> Located:
         """Return the same tree with every reference replaced."""
@@ -222,7 +223,8 @@ class _Placer:
         if name in self._values:
             return self._values[name]
         self.unresolved.add(path)
-        if name not in self._declarations:
+        if name not in self._declarations and (path, name) not in self._told:
+            self._told.add((path, name))
             self.problems.append(self._unknown(name, node.place(match.start()), path))
         return None
 
