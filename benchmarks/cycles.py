@@ -1,13 +1,16 @@
 """Open and close everything of a run, thousands of times in one process: what stays behind?
 
 Each cycle makes a private instance, journals, records from it and puts everything back. Needs root
-and tracefs. Exit status 1 when descriptors, threads or memory have grown.
+and tracefs, which it shares: the lock of the tests is held for a slice of the cycles at a time.
+Exit status 1 when descriptors, threads or memory have grown.
 Usage: python benchmarks/cycles.py [--cycles N]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import shutil
 import sys
@@ -29,8 +32,17 @@ from trace_recipe.tracefs import Tracefs
 from trace_recipe.watcher import Watcher
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from trace_recipe.plan import Step
 
+LOCK = "/run/trace-recipe-tests.lock"
+SLICE = 50
+"""Cycles until others get their turn."""
+PAUSE_S = 0.2
+"""Until the lock is wanted again: who waits for it gets it."""
+TOLD = 1000
+"""Cycles between two lines that say how it stands."""
 WARM_UP = 50
 """Cycles until caches and pools have about the size that they keep."""
 MAX_GROWTH_BYTES = 1024
@@ -52,13 +64,37 @@ class Held:
         return cls(len(os.listdir("/proc/self/fd")), threading.active_count(), resident)
 
 
-def run_cycles(count: int, directory: Path) -> tuple[Held, Held, int]:
-    """Return what was held after the warm-up and at the end, and the events recorded in all."""
-    for _ in range(min(WARM_UP, count)):
-        _cycle(directory)
+def run_cycles(
+    count: int, directory: Path, *, turn: AbstractContextManager[object] | None = None
+) -> tuple[Held, Held, int]:
+    """Return what was held after the warm-up and at the end, and the events recorded in all.
+
+    `turn` is entered for each slice of the cycles.
+    """
+    turn = turn or contextlib.nullcontext()
+    with turn:
+        for _ in range(min(WARM_UP, count)):
+            _cycle(directory)
     before = Held.now()
-    events = sum(_cycle(directory) for _ in range(count))
+    events = 0
+    for begun in range(0, count, SLICE):
+        with turn:
+            events += sum(_cycle(directory) for _ in range(min(SLICE, count - begun)))
+        if begun and begun % TOLD == 0:
+            print(f"after {begun} cycles: {Held.now()}", file=sys.stderr, flush=True)
     return before, Held.now(), events
+
+
+class _Turn:
+    """The lock by which those who compare the whole tree take turns."""
+
+    def __enter__(self) -> None:
+        self._lock = open(LOCK, "w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+        time.sleep(PAUSE_S)
 
 
 def is_steady(before: Held, after: Held, count: int) -> bool:
@@ -126,7 +162,7 @@ def main() -> int:
     count = parser.parse_args().cycles
     with tempfile.TemporaryDirectory() as name:
         begin = time.perf_counter()
-        before, after, events = run_cycles(count, Path(name))
+        before, after, events = run_cycles(count, Path(name), turn=_Turn())
         wall_s = time.perf_counter() - begin
     print("| | after the warm-up | at the end |")
     print("|---|---|---|")
