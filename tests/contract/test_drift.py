@@ -4,6 +4,8 @@ import contextlib
 import csv
 import json
 import os
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import jsonschema
 import pytest
 
 from tests.conftest import ROOT
+from tests.requirements import need_command
 from tests.tracefs_tree import is_recording
 from trace_recipe.drift import Drift
 from trace_recipe.executor import apply
@@ -31,7 +34,8 @@ name: drifting
 events: ["sched:sched_switch", "sched:sched_waking"]
 duration: {duration}
 drift: {{action: {action}}}
-outputs: [{{jsonl: o.jsonl}}, {{text: o.txt}}, {{csv: o.csv}}]
+outputs: [{{jsonl: o.jsonl}}, {{text: o.txt}}, {{csv: o.csv}}, {{trace-dat: o.dat}},
+  {{trace-dat: {{path: six.dat, version: 6}}}}]
 """
 
 
@@ -335,6 +339,27 @@ def test_a_drift_is_in_the_summary_the_manifest_and_where_it_happened(cli, recip
         rows = [row for row in csv.DictReader(stream) if row["event"] == "drift"]
     assert [row["timestamp_ns"] for row in rows] == [str(drift["trace_ns"])]
     assert cli("report", "R", "--as", "jsonl").stdout == (cli.directory / "o.jsonl").read_text()
+
+
+def test_trace_cmd_shows_a_drift_where_it_happened(cli, recipe, untouched):
+    trace_cmd = need_command("trace-cmd")
+    status, _, err, instance = _run_and_disturb(cli, recipe, "warn")
+    assert status == 0, err
+    count = len((cli.directory / "o.jsonl").read_text().splitlines())
+
+    for name in ("o.dat", "six.dat"):
+        said = subprocess.run(
+            [trace_cmd, "report", "-N", name], cwd=cli.directory, capture_output=True,
+            encoding="utf-8", errors="replace", check=True,
+        ).stdout  # fmt: skip
+
+        lines = [line for line in said.splitlines() if re.search(r"\[\d{3}\]", line)]
+        (place,) = [number for number, line in enumerate(lines) if "DRIFT" in line]
+        assert lines[place].lstrip().startswith("drift: ")
+        assert f"DRIFT instances/{instance}/set_event reads '', not" in lines[place]
+        assert any("sched_switch:" in line for line in lines[:place])
+        assert not any("sched_switch:" in line for line in lines[place:])
+        assert len(lines) == count
 
 
 def test_a_drift_can_fail_the_run(cli, recipe, untouched):

@@ -12,6 +12,7 @@ from trace_recipe.errors import OutputError, Problem
 from trace_recipe.events import Buffer
 from trace_recipe.formats import parse_header_page
 from trace_recipe.kernel_tables import cmdlines_text
+from trace_recipe.trace_dat.drift_pages import drift_buffer
 from trace_recipe.trace_dat.layout import (
     FLYRECORD,
     MAGIC,
@@ -49,6 +50,7 @@ def write_trace_dat(
     """Write `data` to an empty seekable stream, in bounded memory; version 6 is never compressed.
 
     A single buffer becomes the top one whatever its instance, so that reports carry no prefix.
+    What others changed meanwhile gets a buffer of its own, `drift`.
     Times stay those of the trace clock: a DATE option is only copied, never made. Raises
     OutputError when version 6 cannot hold the data, and OSError.
     """
@@ -259,13 +261,15 @@ class _Version6(_File):
 
 
 def _named(data: TraceData) -> list[tuple[str, Buffer]]:
-    """Return the buffers with the names they get, the top one first."""
+    """Return the buffers with the names they get, the top one first, drifts last."""
     if len(data.buffers) == 1:
-        return [("", data.buffers[0])]
-    named = sorted(((one.name, one) for one in data.buffers), key=lambda one: one[0] != "")
-    if not named or named[0][0]:
-        named.insert(0, ("", _empty_top(data)))
-    return named
+        named = [("", data.buffers[0])]
+    else:
+        named = sorted(((one.name, one) for one in data.buffers), key=lambda one: one[0] != "")
+        if not named or named[0][0]:
+            named.insert(0, ("", _empty_top(data)))
+    drifts = drift_buffer(data) if data.buffers else None
+    return [*named, *([(drifts.name, drifts)] if drifts else [])]
 
 
 def _empty_top(data: TraceData) -> Buffer:
