@@ -141,6 +141,7 @@ class Conductor:
         self.problems: list[Problem] = []
         self.exit_reason = ""
         self._token = new_token()
+        self._written = Written()
         self._is_skipped = False
         self._scribe: Scribe | None = None
         self._live: LiveFeed | None = None
@@ -185,6 +186,7 @@ class Conductor:
             self._write(spool, opened)
             if self.problems and not spool.is_kept:
                 spool.is_kept = True
+            self.problems += self._missing(manifest)
             if left is not None:
                 raise left
             limit = self.recipe.loss.max
@@ -493,6 +495,21 @@ class Conductor:
                 )
             )
 
+    def _missing(self, manifest: Manifest) -> list[Problem]:
+        """Say how many events the kernel handed out to somebody else."""
+        found = self._written.events
+        if found is None or self._written.damages or found >= manifest.events:
+            return []
+        count = manifest.events - found
+        return [
+            Problem(
+                f"{count} events are missing: somebody else has read them from the buffer",
+                why=f"the kernel counted {manifest.events}, of which {found} came to us; what one"
+                " reader takes from a trace_pipe no other gets",
+                fix="find out who else traces on this machine, and run it again",
+            )
+        ]
+
     # -- outputs ------------------------------------------------------------------------------
 
     def _open_live(self, collector: Collector, recorder: Recorder, spool: Spool) -> LiveFeed | None:
@@ -511,6 +528,7 @@ class Conductor:
             self.monitor.phase("writing")
             self._scribe.hold(spool.name, hold_recording(spool.path, shown_as=spool.name))
             written = self._scribe.write(should_stop=lambda: self.interrupts.skips_outputs)
+            self._written = written
             self._note(written)
             if not (written.was_stopped or written.has_failed):
                 self._keep(opened, written)

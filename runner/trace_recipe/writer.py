@@ -44,10 +44,11 @@ class Target:
 class Written:
     """How it went: damaged parts of the recording, problems, the errno of each broken target.
 
-    `remarks` are what a reader of the recording had to say. After a pass that `was_stopped` or
-    `has_failed` no output is whole.
+    `events` were found in the recording; None: nothing was decoded. `remarks` are what a reader of
+    the recording had to say. After a pass that `was_stopped` or `has_failed` no output is whole.
     """
 
+    events: int | None = None
     damages: list[Damage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
@@ -73,7 +74,9 @@ def write_outputs(
     for one in outputs:
         one.do(partial(one.sink.begin, data))
     if looks_for_damages or any(one.is_open and one.sink.takes_events for one in outputs):
+        written.events = 0
         for events in decode(data):
+            written.events += events.count
             written.damages += events.damages
             for one in outputs:
                 one.do(partial(one.sink.write, events))
