@@ -49,6 +49,8 @@ __all__ = ["Killed", "kill_runs"]
 
 LOCK = "/run/trace-recipe-tests.lock"
 SLOTS = 8
+ROUND = 40
+"""Kills until the whole tree is compared, and others get their turn."""
 GUARDIAN, RUNNER = "guardian", "runner"
 VICTIMS = (RUNNER, GUARDIAN, "both", "group", "session")
 INSTANCE = "messy-kills-"
@@ -106,6 +108,7 @@ outputs: [{text: out.txt}]
 """
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK_S = 0.002
+_PAUSE_S = 0.5
 _PATIENCE_S = 120
 _MACHINE_S = 3000
 
@@ -140,6 +143,15 @@ class Killed:
     by_guardian_s: list[float] = field(default_factory=list)
     by_recover_s: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def add(self, other: Killed) -> None:
+        """Add what became of more."""
+        self.victims += other.victims
+        self.ended += other.ended
+        self.changed += other.changed
+        self.by_guardian_s += other.by_guardian_s
+        self.by_recover_s += other.by_recover_s
+        self.problems += other.problems
 
 
 class _Killer:
@@ -426,9 +438,13 @@ def main() -> int:
     if os.environ.get(IN_VM):
         make_messy(Tracefs())
         recipes = (*RECIPES, FUNCTIONS, TOP)
-    with open(LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # others compare the whole tree meanwhile
-        found = kill_runs(options.runs, options.seed, recipes, slots=options.slots)
+    found, seed = Killed(), options.seed
+    while (left := options.runs - found.victims.total()) > 0:
+        with open(LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # others compare the whole tree meanwhile
+            found.add(kill_runs(min(ROUND, left), seed, recipes, slots=options.slots))
+        seed += 1
+        time.sleep(_PAUSE_S)
     print_found(found, options.seed, options.slots)
     return int(bool(found.problems))
 
