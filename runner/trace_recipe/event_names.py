@@ -327,4 +327,9 @@ def _accepts(token: _Token, char: str) -> bool:
 
 
 def _wrong(offset: int, what: str, fix: str) -> EventNameError:
-    return EventNameError(offset, Problem(what, fix=fix))
+    return EventNameError(offset, Problem(what, _FORM, fix))
+
+
+_FORM = (
+    "an event is SYSTEM:EVENT, in letters, digits, '_', globs and braces, with '!' to take it out"
+)

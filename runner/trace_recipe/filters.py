@@ -193,6 +193,7 @@ def _check_characters(text: str) -> None:
         )
 
 
+_FORM = "a filter is FIELD OPERATOR VALUE, or several of them with &&, ||, ! and ( )"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _OPERATORS = ("~", "!=", "==", "<=", "<", ">=", ">", "&")
 _NUMBER = re.compile(r"-?[A-Za-z0-9]*")
@@ -459,7 +460,7 @@ class _Parser:
         while self._peek() == " ":
             self._at += 1
 
-    def _wrong(self, what: str, fix: str, *, why: str = "") -> FilterSyntaxError:
+    def _wrong(self, what: str, fix: str, *, why: str = _FORM) -> FilterSyntaxError:
         return FilterSyntaxError(self._at, Problem(what, why=why, fix=fix))
 
 

@@ -305,7 +305,11 @@ def wrong_function(pattern: str) -> Problem | None:
             fix="write the name of the function",
         )
     if pattern.startswith("!"):
-        return Problem(f"'{pattern}' takes functions out", fix=f"write '{pattern[1:]}' under 'not'")
+        return Problem(
+            f"'{pattern}' takes functions out",
+            why="the kernel takes what follows '!' out of its list of functions",
+            fix=f"write '{pattern[1:]}' under 'not'",
+        )
     if ":" in pattern:
         if ":mod:" in pattern:
             fix = f"write 'module: {pattern.rpartition(':')[2]}'"

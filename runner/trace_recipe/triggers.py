@@ -250,4 +250,5 @@ def _condition(spec: TriggerSpec) -> str:
 
 
 def _wrong(offset: int, what: str, fix: str, *, why: str = "") -> TriggerSyntaxError:
+    why = why or "a trigger is NAME, NAME:COUNT, or one of these with 'if FILTER' behind it"
     return TriggerSyntaxError(offset, Problem(what, why=why, fix=fix))

@@ -27,6 +27,7 @@ CASES = json.loads((HOSTILE / "cases.json").read_text())
 REGENERATES = os.environ.get("TRACE_RECIPE_REGENERATE") == "1"
 HEADING = re.compile(r"(?:\S+:\d+:\d+|--set:1:\d+): error: (?P<what>.+)")
 LIMIT_S = 120
+PARTS = ("why", "fix")
 TARGETS = ("/etc/passwd", "/etc/shadow", "/proc/sys/kernel/core_pattern")
 FOLDERS = ("/etc/cron.d", "/dev", "/sys/fs/cgroup", "/sys/kernel/tracing/instances")
 
@@ -146,8 +147,7 @@ def faults(message):
     if "hostile$secret" in message:
         yield "what a file holds that lies outside"
     for block in re.split(r"^(?=\S+:\d+:\d+: error: )", message, flags=re.MULTILINE)[1:]:
-        if "\n  fix: " not in block:
-            yield f"no fix in: {block}"
+        yield from (f"no {part} in: {block}" for part in PARTS if f"\n  {part}: " not in block)
 
 
 def test_every_recipe_has_a_case_and_every_case_a_recipe():

@@ -148,10 +148,12 @@ class _Merger:
             reason = error.strerror or "it is not there"
             is_outside = error.errno == errno.EPERM  # see recipe_files.open_recipe
             fix = "move the file next to the recipe" if is_outside else "is the name right?"
-            self._report(place, f"cannot read {target!r}: {reason}", fix=fix)
+            why = "an include is a file in the recipe's directory or below"
+            self._report(place, f"cannot read {target!r}: {reason}", why, fix)
             return None
         except UnicodeError:
-            self._report(place, f"cannot read {target!r}: it is not UTF-8", fix="convert it")
+            what = f"cannot read {target!r}: it is not UTF-8"
+            self._report(place, what, "a recipe is UTF-8", "convert it")
             return None
         except RecipeError as error:
             self.problems += error.problems

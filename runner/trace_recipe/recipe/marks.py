@@ -390,7 +390,8 @@ class _Composer:
             try:
                 value = _core_value(text)
             except ValueError as error:
-                self._report(start, str(error), fix="put it in quotes when it is meant as text")
+                why = "numbers are finite and have 64 bits"
+                self._report(start, str(error), why, "put it in quotes when it is meant as text")
         elif hidden := re.search("[\x00\ud800-\udfff]", text):
             self._report(
                 start,

@@ -303,7 +303,14 @@ def _say(error: SchemaError) -> list[Finding]:
     if at_key:
         path = (*path, value)
     if value is None:
-        return [Finding(path, "the key has no value", "", "give it one, or take the key out")]
+        return [
+            Finding(
+                path,
+                "the key has no value",
+                "it would say nothing",
+                "give it one, or take the key out",
+            )
+        ]
     kind = _kind_of(error)
     if kind is not None:
         return [_refused(path, kind, value, at_key=at_key)]
@@ -433,7 +440,21 @@ def _wrong_type(path: Path, error: SchemaError) -> Finding:
     wanted = _types_of(error.schema)
     words = " or ".join(dict.fromkeys(_TYPE_WORDS[name] for name in wanted)) or "something else"
     what = f"must be {words}, not {shown(value)}"
-    return Finding(path, what, "", _type_fix(path, value, wanted))
+    return Finding(path, what, f"YAML reads {_read_as(value)} here", _type_fix(path, value, wanted))
+
+
+def _read_as(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case _:
+            return "text"
 
 
 def _types_of(schema: Any) -> list[str]:
@@ -529,7 +550,7 @@ def _wrong_choice(path: Path, error: SchemaError) -> Finding:
     close = difflib.get_close_matches(str(error.instance), names, n=1, cutoff=0.5)
     what = f"must be {_either(choices)}, not {shown(error.instance)}"
     fix = f"did you mean '{close[0]}'?" if close else f"write {_either(choices)}"
-    return Finding(path, what, "", fix)
+    return Finding(path, what, "it knows no other words", fix)
 
 
 def _either(choices: list[Any]) -> str:

@@ -1354,6 +1354,7 @@ class Recipe(Model):
             "same_output_twice",
             "two outputs write the same file",
             lambda r: _second([o.spec.path for o in r.outputs], lambda path: path != "-"),
+            why="the second would replace the first",
             fix="name another file",
         ),
     )
