@@ -136,6 +136,9 @@ options: {sym-offset: true}
 clock: global
 """
 
+SNAPSHOT = """
+events: [{event: sched:sched_waking, triggers: ["snapshot:1"]}]
+"""
 HELD = """
 events: [sched:sched_kthread_stop]
 buffer: {size: 200K, disable_on_free: true}
@@ -151,6 +154,7 @@ CASES: Mapping[str, str] = {
     "trace-options": TRACE_OPTIONS,
     "clash": CLASH,
     "held": HELD,
+    "snapshot": SNAPSHOT,
 }
 _END = "run: {command: [/bin/true]}\n"
 

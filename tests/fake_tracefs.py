@@ -385,7 +385,7 @@ def _trigger_command(
     tree: FakeTracefs, commands: list[str], entry: str, *, removes: bool
 ) -> list[str]:
     match = re.fullmatch(
-        r"(traceon|traceoff|stacktrace|(?:enable|disable)_event:\w+:\w+)(?::([\w=]+))?( if .*)?",
+        r"(traceon|traceoff|snapshot|stacktrace|(?:enable|disable)_event:\w+:\w+)(?::([\w=]+))?( if .*)?",
         entry,
     )
     if match is None:
@@ -401,6 +401,8 @@ def _trigger_command(
         raise _refuse()
     if any(line.startswith(alike) for line in commands):
         raise _refuse(errno.EEXIST)
+    if command == "snapshot":
+        (tree.root / "snapshot").write_text(SNAPSHOT_ALLOCATED)  # which removing it does not free
     return [f"{command}:{f'count={count}' if count else 'unlimited'}{condition}", *commands]
 
 

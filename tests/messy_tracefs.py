@@ -64,7 +64,7 @@ MESS = (
     Setting(f"{WAKING}/trigger", f"traceoff:5 {NEVER}\n"),
     Setting(f"{WAKING}/trigger", "disable_event:sched:sched_wakeup:9 if pid == 99998\n"),
     Setting(f"{WAKEUP}/trigger", f"stacktrace {NEVER}\n"),
-    _real(f"{STOP}/trigger", f"snapshot:2 {NEVER}\n", "snapshot"),
+    Setting(f"{STOP}/trigger", f"snapshot:2 {NEVER}\n", needs="snapshot"),
     _real("events/messy/fallocate/trigger", "traceon if __probe_ip == 1\n", "kprobe_events"),
     Setting(f"{WAKING}/filter", 'comm == "nobody at all"\n'),
     Setting(f"{WAKEUP}/filter", "pid == 99997\n"),

@@ -227,15 +227,19 @@ class _Snapshot(ControlFile):
 
     def unrestorable(self, before: str, now: str) -> str | None:
         if self.value(before) == "filled" and self.value(now) != "filled":
-            return "the tracer took the snapshot's buffer, and what was in it is gone"
+            return "the run took the snapshot's buffer, and what was in it is gone"
         return None
 
     def _writes(self, before: str, now: str) -> tuple[Write, ...]:
-        if self.value(before) == "freed":
-            return (Write(truncate=False, text="0\n"),)
-        if self.value(now) != "freed":
-            return ()
-        return (Write(truncate=False, text="1\n"), Write(truncate=False, text="2\n"))
+        take, clear = Write(truncate=False, text="1\n"), Write(truncate=False, text="2\n")
+        match self.value(before), self.value(now):
+            case "freed", _:
+                return (Write(truncate=False, text="0\n"),)
+            case _, "freed":
+                return (take, clear)
+            case "allocated", "filled":
+                return (clear,)
+        return ()
 
 
 class _TraceOptions(ControlFile):

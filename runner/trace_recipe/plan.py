@@ -117,7 +117,7 @@ class Plan:
     def trigger_targets(self) -> tuple[str, ...]:
         """Every `system:event` that a trigger may switch on or off."""
         parts = [file.removeprefix(self.prefix).split("/") for file in self.moving_files]
-        return tuple(f"{system}:{event}" for _, system, event, _ in parts)
+        return tuple(":".join(one[1:3]) for one in parts if one[0] == "events")
 
     @property
     def moving_files(self) -> tuple[str, ...]:

@@ -297,14 +297,16 @@ class _Planner:
             directory = _event_directory(event.name)
             for number, trigger in enumerate(event.triggers):
                 spec = parse_trigger(trigger)
-                target = spec.target and f"{self.prefix}{_event_directory(spec.target)}/enable"
+                later = [f"{_event_directory(spec.target)}/enable"] if spec.target else []
+                # It allocates the buffer, and removing it does not free that.
+                later += ["snapshot"] if spec.name == "snapshot" else []
                 self.set(
                     f"{directory}/trigger",
                     read_form(spec),
                     text=trigger,
                     path=event.trigger_paths[number],
                     also=[f"{self.prefix}{directory}/enable"],
-                    later=[target] if target else (),
+                    later=[f"{self.prefix}{file}" for file in later],
                     starts=True,
                 )
 

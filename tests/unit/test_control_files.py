@@ -34,6 +34,7 @@ def texts(path: str, before: str, now: str) -> list[str]:
         ("tracing_thresh", "0\n", "10\n", ["0\n"]),
         ("snapshot", SNAPSHOT_FREED, SNAPSHOT_ALLOCATED, ["0\n"]),
         ("snapshot", SNAPSHOT_ALLOCATED, SNAPSHOT_FREED, ["1\n", "2\n"]),
+        ("snapshot", SNAPSHOT_ALLOCATED, "# tracer: nop\n#\n# entries-in-buffer", ["2\n"]),
         ("snapshot", "# tracer: nop\n#\n# entries-in-buffer", SNAPSHOT_FREED, ["1\n", "2\n"]),
         ("max_graph_depth", "-1\n", "3\n", ["4294967295\n"]),
         ("saved_cmdlines_size", "6552\n", "19659\n", ["6552\n"]),
