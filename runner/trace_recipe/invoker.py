@@ -33,16 +33,21 @@ class Invoker:
 def find_invoker(environment: Mapping[str, str]) -> Invoker:
     """Return the invoking user: SUDO_UID counts only for root, who alone can act on it."""
     uid, gid = os.getuid(), os.getgid()
-    if os.geteuid() == 0 and environment.get("SUDO_UID", "").isdigit():
-        uid = int(environment["SUDO_UID"])
-        sudo_gid = environment.get("SUDO_GID", "")
-        gid = int(sudo_gid) if sudo_gid.isdigit() else gid
+    if os.geteuid() == 0 and (sudo_uid := _number(environment.get("SUDO_UID", ""))) is not None:
+        sudo_gid = _number(environment.get("SUDO_GID", ""))
+        uid, gid = sudo_uid, gid if sudo_gid is None else sudo_gid
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
         return Invoker(uid, gid, str(uid), "/", (gid,))
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
     return Invoker(uid, gid, entry.pw_name, entry.pw_dir, groups)
+
+
+def _number(text: str) -> int | None:
+    """Return the id that sudo has written; None for anything else. The last one means none."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 10
+    return int(text) if is_number and int(text) < (1 << 32) - 1 else None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from trace_recipe import cli
+from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import Intent, Journal
 from trace_recipe.restorer import _holders
 
@@ -114,3 +115,27 @@ def test_under_sudo_a_catalogue_is_read_with_the_invoking_users_rights(
 
     assert "Permission denied" in text
     assert "password" not in text
+
+
+@pytest.mark.parametrize(
+    "words", [("plan", "--kernel", "CATALOGUE", "RECIPE"), ("init", "new"), ("validate", "RECIPE")]
+)
+def test_a_current_directory_that_is_gone_is_told(shown, tmp_path, monkeypatch, request, words):
+    recipe, gone = tmp_path / "recipe.yaml", tmp_path / "gone"
+    recipe.write_text(RECIPE + "outputs: [{text: out.txt}]\n")
+    kernels = request.path.parent.parent / "golden" / "kernels"
+    paths = {"RECIPE": recipe, "CATALOGUE": kernels / "rich-6.12.json"}
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        text = shown(*(paths.get(word, word) for word in words))
+    finally:
+        monkeypatch.undo()  # the next test starts where there is a directory
+
+    assert (": ok" if "validate" in words else "the current directory cannot be used") in text
+
+
+@pytest.mark.parametrize("uid", ["4294967295", "4294967296", "9" * 50, "\u00b2", "-1", "1 2", ""])
+def test_what_is_no_user_id_is_nobodys(uid):
+    assert find_invoker({"SUDO_UID": uid}).uid == os.getuid()

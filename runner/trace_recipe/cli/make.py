@@ -232,8 +232,10 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _starter(title: str, events: list[str], tracer: str | None) -> str:
+    from trace_recipe.cli.planning import current_directory
+
     lines = [
-        f"# yaml-language-server: $schema={_schema_reference(Path.cwd())}",
+        f"# yaml-language-server: $schema={_schema_reference(current_directory())}",
         f"# Check it:      trace-recipe check {title}.yaml",
         f"# What it sets:  trace-recipe plan {title}.yaml",
         f"# Run it:        trace-recipe run {title}.yaml",

@@ -10,7 +10,14 @@ import typer
 
 from trace_recipe.cli.kernels import overrides_of
 from trace_recipe.cli.messages import can_ask, confirms
-from trace_recipe.errors import InstanceBusyError, PolicyError, Problem, RecipeError
+from trace_recipe.errors import (
+    InstanceBusyError,
+    OutputError,
+    PolicyError,
+    Problem,
+    RecipeError,
+    errno_text,
+)
 from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.permission import Permission
 
@@ -29,6 +36,7 @@ __all__ = [
     "AllowOption",
     "AllowSharedOption",
     "ask_for_top_level",
+    "current_directory",
     "find_needs_here",
     "open_named",
     "plan_for",
@@ -138,9 +146,23 @@ def refuse_unwritten(loaded: LoadedRecipe, needs: Sequence[Need]) -> None:
         raise RecipeError(*in_file_order(loaded, problems))
 
 
+def current_directory() -> Path:
+    """Return the directory that paths start from; raises OutputError when it has been removed."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise OutputError(
+            Problem(
+                f"the current directory cannot be used: {errno_text(error.errno or 0)}",
+                why="what is written here would be nowhere",
+                fix="go to another directory",
+            )
+        ) from error
+
+
 def _leaves_here(path: str) -> bool:
     """Tell whether an output's directory is not the current one or below; nothing is below /."""
-    here = Path.cwd()
+    here = current_directory()
     with acting_as(find_invoker(os.environ)):
         parent = Path(os.path.realpath(Path(path).parent))
     return parent != here and (here == Path("/") or not parent.is_relative_to(here))
