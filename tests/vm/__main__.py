@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from tests.vm import kernels
-from tests.vm.inner import INNER_TESTS
+from tests.vm.inner import inner_tests
 from tests.vm.kernels import KERNELS, KernelAbsentError, find_kernel
 from tests.vm.machine import MachineError, run_pytest, run_shell
 
@@ -55,7 +55,7 @@ def _run(name: str, arguments: argparse.Namespace) -> int:
         if arguments.shell:
             outcome = run_shell(kernel, arguments.shell, **options)
         else:
-            outcome = run_pytest(kernel, arguments.pytest_arguments or INNER_TESTS, **options)
+            outcome = run_pytest(kernel, arguments.pytest_arguments or inner_tests(name), **options)
     except (KernelAbsentError, MachineError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 125

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kernel_requirements import need_kernel
 from tests.vm.ahead import Job
-from tests.vm.inner import INNER_TESTS
+from tests.vm.inner import inner_tests
 from tests.vm.kernels import KERNELS
 from tests.vm.machine import MachineError, run_shell
 
@@ -17,7 +17,7 @@ TIMEOUT_S = 900
 
 
 def job(kernel: str) -> Job:
-    return Job(kernel, pytest=INNER_TESTS)
+    return Job(kernel, pytest=inner_tests(kernel))
 
 
 @pytest.mark.parametrize("name", KERNELS)
