@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from trace_recipe.resolver import ResolvedRecipe
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["Collector", "finished_manifest"]
+__all__ = ["STRING_TABLE", "TASK_TABLES", "Collector", "finished_manifest", "ftrace_events"]
+
+STRING_TABLE = "printk_formats"
+TASK_TABLES = ("saved_cmdlines", "saved_tgids")
 
 # What markers, trace_printk and the stacktrace option and trigger write without any tracer.
 _TRACERLESS_EVENTS = frozenset(
@@ -75,20 +78,22 @@ class Collector:
         (self.directory / "plan.json").write_text(f"{plan}\n")
         names = dict.fromkeys((*self.plan.events, *self.plan.trigger_targets))
         names.update(dict.fromkeys(self.instance.read("set_event").split()))
-        names.update(dict.fromkeys(f"ftrace:{name}" for name in self._ftrace_events()))
+        tracer = self.instance.read("current_tracer").strip()
+        ftrace = ftrace_events(self.tracefs, tracer)
+        names.update(dict.fromkeys(f"ftrace:{name}" for name in ftrace))
         formats = {name: self._format_text(name) for name in names}
         (self.directory / "formats.json").write_text(
             json.dumps(formats, indent=0), "utf-8", "surrogateescape"
         )
         for name in ("header_page", "header_event"):
             (self.directory / name).write_text(self.instance.read(f"events/{name}"))
-        (self.directory / "printk_formats").write_text(
-            self._optional("printk_formats"), "utf-8", "surrogateescape"
+        (self.directory / STRING_TABLE).write_text(
+            self._optional(STRING_TABLE), "utf-8", "surrogateescape"
         )
 
     def write_tables(self) -> None:
         """Write what the kernel knows of tasks and symbols; what was written before stays whole."""
-        for name in ("saved_cmdlines", "saved_tgids"):
+        for name in TASK_TABLES:
             self._put(name, self._optional(name).encode("utf-8", "surrogateescape"))
         with contextlib.suppress(OSError):  # without symbols addresses stay numbers
             packed = zstandard.ZstdCompressor(level=1).compress(_KALLSYMS.read_bytes())
@@ -150,14 +155,6 @@ class Collector:
             notes=(),
         )
 
-    def _ftrace_events(self) -> list[str]:
-        """Return ftrace's own events that can be in the buffer: tracers have theirs."""
-        directory = "events/ftrace"
-        names = self.tracefs.list(directory) if self.tracefs.exists(directory) else ()
-        if self.instance.read("current_tracer").strip() == "nop":
-            names = tuple(name for name in names if name in _TRACERLESS_EVENTS)
-        return [name for name in names if self.tracefs.exists(f"{directory}/{name}/format")]
-
     def _format_text(self, full_name: str) -> str:
         system, _, name = full_name.partition(":")
         return self.tracefs.read(f"events/{system}/{name}/format")
@@ -173,6 +170,15 @@ class Collector:
             return self.tracefs.read(name)
         except TracefsError:
             return ""
+
+
+def ftrace_events(tracefs: Tracefs, tracer: str) -> list[str]:
+    """Return ftrace's own events that can be in the buffer: tracers have theirs."""
+    directory = "events/ftrace"
+    names = tracefs.list(directory) if tracefs.exists(directory) else ()
+    if tracer == "nop":
+        names = tuple(name for name in names if name in _TRACERLESS_EVENTS)
+    return [name for name in names if tracefs.exists(f"{directory}/{name}/format")]
 
 
 def finished_manifest(

@@ -11,13 +11,12 @@ import shutil
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.errors import KernelLacksError, TracefsError
 from trace_recipe.journal import journals
 from trace_recipe.permission import Permission
-from trace_recipe.plan import MakeInstance, SetFile
 from trace_recipe.policy import POLICY_FILE, RUN
 from trace_recipe.prober import available_bytes, probe_kernel
 from trace_recipe.suggestions import listed
@@ -26,9 +25,10 @@ from trace_recipe.tracefs import MOUNT_POINT, Tracefs, find_mount
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from trace_recipe.invoker import Invoker
     from trace_recipe.journal import JournalState
     from trace_recipe.kernel import Kernel
-    from trace_recipe.plan import Plan
+    from trace_recipe.needed_files import NeededFile
     from trace_recipe.policy import Policy
 
 __all__ = [
@@ -36,14 +36,11 @@ __all__ = [
     "Level",
     "Machine",
     "Mount",
-    "NeededFile",
     "can_run",
     "examine",
     "examine_files",
     "examine_policy",
-    "look_at_files",
     "look_at_machine",
-    "needed_files",
 ]
 
 SPOOL_DIRECTORY = Path("/var/tmp")  # noqa: S108 - only its free space is looked at
@@ -163,25 +160,6 @@ class Machine:
     spool_directory: Path
     spool_free_bytes: int | None
     trace_cmd: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NeededFile:
-    """A file that a recipe needs; `stand_in` exists now where `file` is made by the run."""
-
-    file: str
-    stand_in: str
-    is_written: bool
-    error: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the file as JSON data."""
-        return {
-            "file": self.file,
-            "access": "write" if self.is_written else "read",
-            "ok": not self.error,
-            "error": self.error,
-        }
 
 
 # -- looking ----------------------------------------------------------------------------------
@@ -384,7 +362,9 @@ def _examine_permissions(machine: Machine, mount: Mount) -> Finding:
         remount = f"mount -o remount,gid=GROUP,mode=0750 {mount.where}"
         return Finding(
             Level.BAD, topic, f"tracefs cannot be read ({mount.refused})",
-            why=f"this process runs as {seen}", fix=f"run with sudo, or let root do: {remount}",
+            why=f"this process runs as {seen}",
+            fix=f"run with sudo, or let root do: {remount}; `sudo trace-recipe doctor --for RECIPE`"
+            " prints the commands that give you just what a recipe needs",
         )  # fmt: skip
     if mount.is_read_only:
         return Finding(
@@ -579,78 +559,35 @@ def _refusals(refused: Iterable[tuple[str, str]]) -> str:
 # -- one recipe -------------------------------------------------------------------------------
 
 
-def needed_files(plan: Plan, cpus: Sequence[int]) -> tuple[NeededFile, ...]:
-    """Return every file that a plan writes and every one that recording it on `cpus` reads."""
-    needs: dict[str, NeededFile] = {}
-    made = plan.prefix if plan.makes_instance else ""
-    for step in plan.steps:
-        match step:
-            case MakeInstance():
-                needs[step.file] = NeededFile(step.file, "instances", is_written=True)
-            case SetFile():
-                stand_in = step.file.removeprefix(made)
-                needs.setdefault(step.file, NeededFile(step.file, stand_in, is_written=True))
-    for cpu in cpus:
-        name = f"per_cpu/cpu{cpu}/trace_pipe_raw"
-        file = f"{plan.prefix}{name}"
-        needs[file] = NeededFile(file, file.removeprefix(made), is_written=False)
-    for event in plan.events:
-        name = f"events/{event.replace(':', '/')}/format"
-        needs[name] = NeededFile(name, name, is_written=False)
-    return tuple(needs.values())
-
-
-def look_at_files(tracefs: Tracefs, needs: Iterable[NeededFile]) -> tuple[NeededFile, ...]:
-    """Return the same files with `error` told; nothing is opened for writing."""
-    return tuple(
-        NeededFile(one.file, one.stand_in, one.is_written, _access_error(tracefs, one))
-        for one in needs
-    )
-
-
-def _access_error(tracefs: Tracefs, need: NeededFile) -> str:
-    if not tracefs.exists(need.stand_in):
-        # Some files are in instances only, or at the top level only; the run will tell.
-        return "" if need.stand_in != need.file else "ENOENT"
-    path = tracefs.root / need.stand_in
-    if not os.access(path, os.W_OK if need.is_written else os.R_OK, effective_ids=True):
-        return "EACCES"
-    if tracefs.is_directory(need.stand_in) or not need.is_written:
-        return ""
-    if not os.access(path, os.R_OK, effective_ids=True):  # trace_marker: nothing to probe
-        return ""
-    # Lockdown refuses at open, whatever the mode bits say.
-    try:
-        os.close(tracefs.open_file(need.stand_in, os.O_RDONLY))
-    except TracefsError as error:
-        return _errno_name(error.errno)
-    return ""
-
-
-def examine_files(needs: Iterable[NeededFile]) -> tuple[Finding, ...]:
-    """Return one finding for every file that the current user cannot use, or one for all."""
+def examine_files(needs: Iterable[NeededFile], who: Invoker) -> tuple[Finding, ...]:
+    """Return one finding for what a mode keeps from the user, and one for each other refusal."""
     every = tuple(needs)
-    bad = [one for one in every if one.error]
-    if not bad:
-        return (Finding(Level.OK, "files", f"all {len(every)} files of the recipe are accessible"),)
-    return tuple(
+    findings = [
         Finding(
-            Level.BAD,
-            "files",
-            f"cannot {'write' if one.is_written else 'read'} {one.file} ({one.error})",
+            Level.BAD, "files", f"cannot {one.access} {one.file} ({one.error})",
             why=_ACCESS_REASONS.get(one.error, "the kernel refuses it"),
             fix=_ACCESS_FIXES.get(one.error, "leave out the key that needs it"),
         )
-        for one in bad
-    )
+        for one in every
+        if one.error not in {"", "EACCES"}
+    ]  # fmt: skip
+    if kept := [one for one in every if one.error == "EACCES"]:
+        findings.append(
+            Finding(
+                Level.BAD, "files",
+                f"{who.name} (uid {who.uid}) lacks rights on {len(kept)} of {len(every)} files",
+                why="tracefs belongs to root, until root gives others rights",
+                fix="run with sudo, or let root run the commands below",
+            )
+        )  # fmt: skip
+    if not findings:
+        what = f"{who.name} (uid {who.uid}) has rights on all {len(every)} files of the recipe"
+        findings.append(Finding(Level.OK, "files", what))
+    return tuple(findings)
 
 
 _ACCESS_REASONS = {
-    "EACCES": "its mode does not let this user",
     "EPERM": "lockdown or a container's policy closes it, to root too",
     "ENOENT": "this kernel has no such file",
 }
-_ACCESS_FIXES = {
-    "EACCES": "run with sudo",
-    "EPERM": "leave out the key that needs it, or boot without lockdown",
-}
+_ACCESS_FIXES = {"EPERM": "leave out the key that needs it, or boot without lockdown"}

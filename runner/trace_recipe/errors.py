@@ -148,7 +148,12 @@ class TracefsError(TraceRecipeError):
     ) -> None:
         shown = f" {value!r}" if value else ""
         what = f"cannot {action}{shown} {'to ' if action == 'write' else ''}{file}"
-        super().__init__(Problem(f"{what}: {errno_text(error_number)}", why=error_log))
+        why, fix = error_log, ""
+        if error_number == errno_module.EACCES:
+            why = why or "tracefs belongs to root, until root gives others rights"
+            fix = "run it with sudo; `sudo trace-recipe doctor --for RECIPE` prints the commands"
+            fix += " that give you just what a recipe needs"
+        super().__init__(Problem(f"{what}: {errno_text(error_number)}", why, fix))
         self.file = file
         self.action = action
         self.errno = error_number

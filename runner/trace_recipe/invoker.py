@@ -8,10 +8,12 @@ import pwd
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trace_recipe.errors import Problem, RecipeError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Invoker", "acting_as", "find_invoker"]
+__all__ = ["Invoker", "acting_as", "find_invoker", "user_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,26 @@ def find_invoker(environment: Mapping[str, str]) -> Invoker:
     except KeyError:
         return Invoker(uid, gid, str(uid), "/", (gid,))
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
+    if uid == os.geteuid() != 0:  # newgrp and its like give others than those on file
+        groups = tuple(dict.fromkeys((*groups, os.getegid(), *os.getgroups())))
     return Invoker(uid, gid, entry.pw_name, entry.pw_dir, groups)
 
 
-def _number(text: str) -> int | None:
-    """Return the id that sudo has written; None for anything else. The last one means none."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= 10
-    return int(text) if is_number and int(text) < (1 << 32) - 1 else None
+def user_named(name: str) -> Invoker:
+    """Return the user of that name; raises RecipeError when there is none."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise RecipeError(
+            Problem(
+                f"this machine has no user '{name}'",
+                why="neither its files nor its directory services know one",
+                fix="see `getent passwd`",
+                key="--user",
+            )
+        ) from None
+    groups = tuple(os.getgrouplist(name, entry.pw_gid))
+    return Invoker(entry.pw_uid, entry.pw_gid, name, entry.pw_dir, groups)
 
 
 @contextlib.contextmanager
@@ -67,3 +82,9 @@ def acting_as(invoker: Invoker) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(gid)
         os.setgroups(groups)
+
+
+def _number(text: str) -> int | None:
+    """Return the id that sudo has written; None for anything else. The last one means none."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= 10
+    return int(text) if is_number and int(text) < (1 << 32) - 1 else None

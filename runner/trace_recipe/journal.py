@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = [
-    "STATE_DIRECTORY",
     "Intent",
     "Journal",
     "JournalState",
@@ -50,7 +49,6 @@ __all__ = [
     "start_ticks",
 ]
 
-STATE_DIRECTORY = Path("/run/trace-recipe")
 _SUFFIX = ".journal"
 _ARCHIVED = ".archived"
 _VERSION = "v1"

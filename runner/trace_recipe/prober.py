@@ -158,6 +158,8 @@ def _refused(tracefs: Tracefs) -> dict[str, str]:
         except TracefsError as error:
             import errno  # noqa: PLC0415 - only on the rare refusal
 
+            if error.errno == errno.EACCES:  # the mode of this one, not of an instance's
+                continue
             refused[name] = errno.errorcode.get(error.errno, str(error.errno))
     return refused
 

@@ -11,13 +11,13 @@ import fcntl
 import json
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_recipe.errors import KernelLacksError, Problem, errno_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 __all__ = [
     "append",
@@ -26,10 +26,19 @@ __all__ = [
     "is_locked",
     "prepare",
     "shared_lock",
+    "state_directory",
     "unwritable",
 ]
 
+_NAME = "trace-recipe"
 _LOCK_FILE = ".lock"
+
+
+def state_directory(uid: int, environment: Mapping[str, str]) -> Path:
+    """Return where a user's runs keep their journals unless told otherwise: gone with the boot."""
+    if uid == 0:
+        return Path("/run") / _NAME
+    return Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / _NAME
 
 
 def prepare(directory: Path) -> None:

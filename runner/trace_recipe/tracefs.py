@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,15 @@ from trace_recipe.errors import KernelLacksError, Problem, TracefsError, errno_t
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MOUNT_POINT", "Tracefs", "find_mount", "mount_tracefs", "reach_tracefs"]
+__all__ = [
+    "MOUNT_POINT",
+    "Access",
+    "NotingTracefs",
+    "Tracefs",
+    "find_mount",
+    "mount_tracefs",
+    "reach_tracefs",
+]
 
 MOUNT_POINT = "/sys/kernel/tracing"
 _DEBUGFS_MOUNT_POINT = "/sys/kernel/debug/tracing"
@@ -27,6 +36,16 @@ _MOUNT_FLAGS = 2 | 4 | 8 | (1 << 21)  # MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RE
 _READ_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 10
 _LOG_ENTRY = re.compile(r"^\[\s*(\d+\.\d+)\] ", re.MULTILINE)
+
+
+class Access(StrEnum):
+    """What is done with a file or directory of tracefs; to write one is to read it too."""
+
+    ENTER = "enter"
+    READ = "read"
+    LIST = "list"
+    WRITE = "write"
+    OWN = "own"
 
 
 class Tracefs:
@@ -93,6 +112,14 @@ class Tracefs:
         except OSError as error:
             raise TracefsError(path or ".", "list", error.errno or 0) from error
 
+    def list_directories(self, path: str) -> tuple[str, ...]:
+        """Return the sorted names of the directories in a directory; raises TracefsError."""
+        try:
+            with os.scandir(self._resolve(path)) as entries:
+                return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+        except OSError as error:
+            raise TracefsError(path, "list", error.errno or 0) from error
+
     def is_directory(self, path: str) -> bool:
         """Whether the path is a directory."""
         return os.path.isdir(self._resolve(path))
@@ -101,6 +128,13 @@ class Tracefs:
         """Return the inode number, which changes when an instance is made anew."""
         try:
             return self._resolve(path).stat().st_ino
+        except OSError as error:
+            raise TracefsError(path, "stat", error.errno or 0) from error
+
+    def status(self, path: str) -> os.stat_result:
+        """Return owner, group and mode; raises TracefsError. `.` is the tree's own directory."""
+        try:
+            return (self._way if path == "." else self._resolve(path)).stat()
         except OSError as error:
             raise TracefsError(path, "stat", error.errno or 0) from error
 
@@ -184,10 +218,10 @@ class Tracefs:
         """Return every `system:event` that has a format file, sorted."""
         names = []
         for system in self.list("events"):
-            directory = self._way / "events" / system
-            if directory.is_dir():
-                with os.scandir(directory) as entries:
-                    names += [f"{system}:{entry.name}" for entry in entries if entry.is_dir()]
+            directory = f"events/{system}"
+            if self.is_directory(directory):
+                events = self.list_directories(directory)
+                names += [f"{system}:{event}" for event in events]
         return tuple(sorted(names))
 
     def _resolve(self, path: str) -> Path:
@@ -209,6 +243,33 @@ class Tracefs:
 
     def _is_instance(self) -> bool:
         return self.root.parent.name == "instances"
+
+
+class NotingTracefs(Tracefs):
+    """Notes what is read through it, except in instances: it tells what a user needs to plan."""
+
+    def __init__(self, root: Path | str = MOUNT_POINT) -> None:
+        super().__init__(root)
+        self.noted: dict[str, Access] = {}
+
+    def read(self, path: str) -> str:
+        """Note the file, and read it."""
+        self._note(path, Access.READ)
+        return super().read(path)
+
+    def list(self, path: str = "") -> tuple[str, ...]:
+        """Note the directory, and list it."""
+        self._note(path or ".", Access.LIST)
+        return super().list(path)
+
+    def list_directories(self, path: str) -> tuple[str, ...]:
+        """Note the directory, and list those in it."""
+        self._note(path, Access.LIST)
+        return super().list_directories(path)
+
+    def _note(self, path: str, access: Access) -> None:
+        if not path.startswith("instances/"):
+            self.noted[path] = access
 
 
 class FormatTexts(dict[str, str]):

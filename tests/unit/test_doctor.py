@@ -12,19 +12,17 @@ from trace_recipe.doctor import (
     Level,
     Machine,
     Mount,
-    NeededFile,
     can_run,
     examine,
     examine_files,
-    look_at_files,
     look_at_machine,
-    needed_files,
 )
 from trace_recipe.errors import KernelLacksError, Problem
+from trace_recipe.invoker import Invoker
 from trace_recipe.journal import JournalState
 from trace_recipe.kernel import Kernel
-from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
-from trace_recipe.tracefs import Tracefs
+from trace_recipe.needed_files import NeededFile
+from trace_recipe.tracefs import Access
 
 MIB = 1 << 20
 KERNEL = Kernel(
@@ -304,86 +302,29 @@ def test_a_finding_is_printed_with_why_and_fix():
 
 # -- one recipe -------------------------------------------------------------------------------
 
-
-def plan(*steps, kind="private", instance="i", events=()) -> Plan:
-    return Plan("a", "a.yaml", kind, instance, tuple(steps), events=events)
+ALICE = Invoker(1000, 1000, "alice", "/home/alice", (1000,))
 
 
-def set_file(file: str) -> SetFile:
-    return SetFile(file, file, None, "1", "1", Scope.PRIVATE, None, "")
-
-
-def test_files_of_an_instance_that_is_made_are_looked_at_where_they_exist_already():
-    made = plan(
-        MakeInstance("i", None),
-        set_file("instances/i/trace_clock"),
-        set_file("instances/i/trace_clock"),
-        set_file("tracing_thresh"),
-        events=("sched:sched_switch",),
-    )
-
-    assert needed_files(made, (0,)) == (
-        NeededFile("instances/i", "instances", is_written=True),
-        NeededFile("instances/i/trace_clock", "trace_clock", is_written=True),
-        NeededFile("tracing_thresh", "tracing_thresh", is_written=True),
-        NeededFile(
-            "instances/i/per_cpu/cpu0/trace_pipe_raw",
-            "per_cpu/cpu0/trace_pipe_raw",
-            is_written=False,
-        ),
-        NeededFile(
-            "events/sched/sched_switch/format",
-            "events/sched/sched_switch/format",
-            is_written=False,
-        ),
-    )
-
-
-def test_files_of_an_instance_that_exists_are_looked_at_themselves():
-    named = plan(set_file("instances/i/trace_clock"), kind="named")
-
-    assert needed_files(named, ())[0].stand_in == "instances/i/trace_clock"
-
-
-def test_absent_and_forbidden_files_are_told(tmp_path):
-    (tmp_path / "here").write_text("")
-    (tmp_path / "events").mkdir()
-    needs = [
-        NeededFile("here", "here", is_written=True),
-        NeededFile("events", "events", is_written=True),
-        NeededFile("gone", "gone", is_written=True),
-        NeededFile("instances/i/only-there", "only-there", is_written=True),
-    ]
-
-    seen = look_at_files(Tracefs(tmp_path), needs)
-
-    assert [one.error for one in seen] == ["", "", "ENOENT", ""]
-    assert (tmp_path / "here").read_text() == ""
-
-
-def test_one_finding_stands_for_every_file_that_cannot_be_used():
+def test_what_modes_keep_from_a_user_is_one_finding_and_each_other_refusal_its_own():
     files = (
-        NeededFile("a", "a", is_written=True, error="EACCES"),
-        NeededFile("b", "b", is_written=False, error="EPERM"),
-        NeededFile("c", "c", is_written=True),
+        NeededFile("a", "a", Access.WRITE, error="EACCES"),
+        NeededFile("d", "d", Access.LIST, error="EACCES"),
+        NeededFile("b", "b", Access.READ, error="EPERM"),
+        NeededFile("c", "c", Access.WRITE),
     )
 
-    findings = examine_files(files)
+    findings = examine_files(files, ALICE)
 
-    assert [one.what for one in findings] == ["cannot write a (EACCES)", "cannot read b (EPERM)"]
-    assert findings[0].fix == "run with sudo"
-    assert "lockdown" in findings[1].why
+    assert [one.what for one in findings] == [
+        "cannot read b (EPERM)",
+        "alice (uid 1000) lacks rights on 2 of 4 files",
+    ]
+    assert "lockdown" in findings[0].why
+    assert "let root run the commands below" in findings[1].fix
     assert not can_run(findings)
-    assert examine_files(files[2:])[0].level is Level.OK
-
-
-def test_a_needed_file_as_json_says_which_access_and_whether_it_works():
-    assert NeededFile("a", "a", is_written=True, error="EPERM").as_json() == {
-        "file": "a",
-        "access": "write",
-        "ok": False,
-        "error": "EPERM",
-    }
+    [finding] = examine_files(files[3:], ALICE)
+    assert finding.level is Level.OK
+    assert finding.what == "alice (uid 1000) has rights on all 1 files of the recipe"
 
 
 # -- this machine -----------------------------------------------------------------------------

@@ -16,7 +16,14 @@ from trace_recipe.cli.completions import whole_words
 from trace_recipe.cli.messages import print_error, say
 from trace_recipe.cli.streams import guard_streams
 from trace_recipe.cli.usage import Commands, UsageError, usage_problem
-from trace_recipe.errors import OutputError, RecipeError, TraceRecipeError, errno_text
+from trace_recipe.errors import (
+    KernelLacksError,
+    OutputError,
+    RecipeError,
+    TracefsError,
+    TraceRecipeError,
+    errno_text,
+)
 
 __all__ = ["app", "main"]
 
@@ -113,6 +120,9 @@ def _run() -> int:
             status = command.main(words, prog_name="trace-recipe", standalone_mode=False)
     except UsageError as error:
         return _tell(RecipeError(usage_problem(error, command, words)))
+    except TracefsError as error:
+        is_kept = error.errno == errno.EACCES
+        return _tell(KernelLacksError(*error.problems, state=error.state) if is_kept else error)
     except TraceRecipeError as error:
         return _tell(error)
     except SystemExit as leaving:

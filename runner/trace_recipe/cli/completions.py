@@ -101,12 +101,12 @@ def complete_tracer(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Return ids of runs that have a journal in the default state directory."""
-    from trace_recipe.journal import STATE_DIRECTORY, journals
+    from trace_recipe.journal import journals
+    from trace_recipe.state_directory import state_directory
 
     with contextlib.suppress(OSError, ValueError):
-        return [
-            one.run_id for one in journals(STATE_DIRECTORY) if one.run_id.startswith(incomplete)
-        ]
+        found = journals(state_directory(os.geteuid(), os.environ))
+        return [one.run_id for one in found if one.run_id.startswith(incomplete)]
     return []
 
 

@@ -12,9 +12,9 @@ import typer
 from trace_recipe.cli.completions import complete_recipe
 from trace_recipe.cli.messages import say
 from trace_recipe.errors import KernelLacksError, Problem, RecipeError, TracefsError
-from trace_recipe.journal import STATE_DIRECTORY
 from trace_recipe.prober import probe_kernel
-from trace_recipe.tracefs import Tracefs, find_mount, mount_tracefs
+from trace_recipe.state_directory import state_directory
+from trace_recipe.tracefs import NotingTracefs, Tracefs, find_mount, mount_tracefs
 
 if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
@@ -56,16 +56,16 @@ StateOption = Annotated[
         readable=False,  # not checked by typer: `doctor` tells why it cannot be read
     ),
 ]
-DEFAULT_STATE = STATE_DIRECTORY
+DEFAULT_STATE = state_directory(os.geteuid(), os.environ)
 
 
-def live_tracefs() -> Tracefs:
+def live_tracefs() -> NotingTracefs:
     """Return the mounted tracefs; mount it when it is not. Raises KernelLacksError."""
     where = find_mount()
     if where is None:
         where = mount_tracefs()
         say(f"mounted tracefs on {where}")
-    tracefs = Tracefs(where)
+    tracefs = NotingTracefs(where)
     try:
         tracefs.list()
         tracefs.read("trace_clock")
@@ -74,8 +74,8 @@ def live_tracefs() -> Tracefs:
             Problem(
                 f"tracefs at {where} cannot be read: {error.problems[0].what}",
                 why=f"it belongs to root, and this process runs as uid {os.geteuid()}",
-                fix="run it with sudo, or let root mount tracefs with a group: "
-                f"mount -o remount,gid=GROUP {where}",
+                fix="run it with sudo; `sudo trace-recipe doctor --for RECIPE` prints the commands"
+                " that give you just what a recipe needs",
             )
         ) from error
     return tracefs

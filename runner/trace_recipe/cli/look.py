@@ -16,10 +16,9 @@ from trace_recipe.cli.kernels import (
     StateOption,
     live_kernel,
     live_tracefs,
-    overrides_of,
 )
 from trace_recipe.cli.messages import print_json, printable, show
-from trace_recipe.cli.planning import policy_here
+from trace_recipe.cli.planning import needed_for, open_named, plan_for, resolve_on
 from trace_recipe.cli.usage import Commands
 from trace_recipe.errors import (
     KernelLacksError,
@@ -31,18 +30,18 @@ from trace_recipe.errors import (
 )
 from trace_recipe.event_names import EventNameError, Glob, parse_event_names
 from trace_recipe.explainer import explain_event, explanation_to_json
-from trace_recipe.invoker import acting_as, find_invoker
+from trace_recipe.invoker import acting_as, find_invoker, user_named
 from trace_recipe.prober import probe_kernel
 from trace_recipe.suggestions import closest, did_you_mean, either, listed
-from trace_recipe.tracefs import Tracefs, find_mount
+from trace_recipe.tracefs import find_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trace_recipe.doctor import Finding, NeededFile
+    from trace_recipe.doctor import Finding
+    from trace_recipe.invoker import Invoker
     from trace_recipe.kernel import Kernel
-    from trace_recipe.plan import Plan
-    from trace_recipe.recipe.load import LoadedRecipe
+    from trace_recipe.needed_files import NeededFile
 
 __all__ = ["register"]
 
@@ -348,6 +347,10 @@ def doctor(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of that recipe."),
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", help="Who is to run it; you, or who called sudo, if nobody."),
+    ] = None,
     state_dir: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,
 ) -> None:
@@ -360,13 +363,15 @@ def doctor(
     )
 
     machine = look_at_machine(state_dir)
-    findings = [*examine(machine), *_examine_policy()]
+    who = find_invoker(os.environ) if user is None else user_named(user)
+    findings = [*examine(machine), *_examine_policy(who)]
     files: tuple[NeededFile, ...] = ()
+    commands: list[str] = []
     if recipe is not None:
-        found, files = _examine_recipe(recipe, set_, machine.kernel)
+        found, files, commands = _examine_recipe(recipe, set_, machine.kernel, who)
         findings += found
         if files:
-            findings += examine_files(files)
+            findings += examine_files(files, who)
     runs = can_run(findings)
     if as_json:
         data: dict[str, Any] = {
@@ -375,6 +380,7 @@ def doctor(
         }
         if recipe is not None:
             data["files"] = [one.as_json() for one in files]
+            data["commands"] = commands
         print_json(data)
     else:
         for finding in findings:
@@ -384,18 +390,23 @@ def doctor(
             print("\nfiles that the recipe needs:")
         for one in files:
             word = one.error or "ok"
-            print(printable(f"  {word:6}  {'write' if one.is_written else 'read ':5}  {one.file}"))
+            print(printable(f"  {word:6}  {one.access:5}  {one.file}"))
+        if commands:
+            print(f"\nwhat gives {who.name} just these rights until the next boot, as root:")
+        for command in commands:
+            print(printable(f"  {command}"))
         subject = f"'{recipe}'" if recipe else "recipes with events"
         print(f"\n{subject} can run here" if runs else f"\n{subject} cannot run here")
     if not runs:
         raise typer.Exit(KernelLacksError.exit_status)
 
 
-def _examine_policy() -> tuple[Finding, ...]:
+def _examine_policy(who: Invoker) -> tuple[Finding, ...]:
     from trace_recipe.doctor import Finding, Level, examine_policy
+    from trace_recipe.policy import load_policy
 
     try:
-        return examine_policy(policy_here())
+        return examine_policy(load_policy(who))
     except PolicyError as error:
         return tuple(
             Finding(Level.BAD, "policy", _located(one), one.why, one.fix) for one in error.problems
@@ -403,56 +414,38 @@ def _examine_policy() -> tuple[Finding, ...]:
 
 
 def _examine_recipe(
-    name: str, set_: list[str] | None, kernel: Kernel | None
-) -> tuple[list[Finding], tuple[NeededFile, ...]]:
-    from trace_recipe.doctor import (
-        Finding,
-        Level,
-        look_at_files,
-        needed_files,
-    )
-    from trace_recipe.recipe_files import open_recipe
+    name: str, set_: list[str] | None, kernel: Kernel | None, who: Invoker
+) -> tuple[list[Finding], tuple[NeededFile, ...], list[str]]:
+    """Return what stands in a recipe's way, the files it needs, and what grants those lacking."""
+    from trace_recipe.doctor import Finding, Level
+    from trace_recipe.needed_files import grants, look_at_files
 
-    loaded = open_recipe(name, os.environ, overrides_of(set_))
+    loaded = open_named(name, set_)
     where = find_mount()
     if kernel is None or where is None:
         what = f"'{loaded.recipe.name}' cannot be checked: there is no kernel to check it against"
         why = "tracefs is not mounted, or cannot be read"
-        return [Finding(Level.BAD, "recipe", what, why, "see the findings above")], ()
-    tracefs = Tracefs(where)
+        return [Finding(Level.BAD, "recipe", what, why, "see the findings above")], (), []
+    tracefs = live_tracefs()
     try:
-        plan, skipped = _plan_of(loaded, tracefs)
+        resolved = resolve_on(loaded, live_kernel(tracefs, loaded.recipe))
+        plan = plan_for(resolved, run_id="RUN", tracefs=tracefs)
+        files = look_at_files(tracefs, needed_for(resolved, plan, tracefs), who)
     except TraceRecipeError as error:
-        return [
+        found = [
             Finding(Level.BAD, "recipe", _located(problem), problem.why, problem.fix)
             for problem in error.problems
-        ], ()
+        ]
+        return found, (), []
     findings = [
         Finding(Level.OK, "recipe", f"'{loaded.recipe.name}' has all it asks for on this kernel")
     ]
     findings += [
-        Finding(Level.WARN, "recipe", f"left out: {left}", why=reason) for left, reason in skipped
+        Finding(Level.WARN, "recipe", f"left out: {left}", why=reason)
+        for left, reason in plan.skipped
     ]
     findings += [Finding(Level.WARN, "recipe", note) for note in plan.notes]
-    return findings, look_at_files(tracefs, needed_files(plan, kernel.possible_cpus))
-
-
-def _plan_of(loaded: LoadedRecipe, tracefs: Tracefs) -> tuple[Plan, Sequence[tuple[str, str]]]:
-    from trace_recipe.planner import make_plan
-    from trace_recipe.resolver import resolve
-
-    resolved = resolve(loaded, live_kernel(tracefs, loaded.recipe))
-
-    def current(file: str) -> str | None:
-        return tracefs.read(file) if tracefs.exists(file) else None
-
-    plan = make_plan(
-        resolved,
-        run_id="RUN",
-        current=current,
-        instance_exists=lambda name: tracefs.exists(f"instances/{name}"),
-    )
-    return plan, plan.skipped
+    return findings, files, grants(tracefs, [one for one in files if one.error], who)
 
 
 def _located(problem: Problem) -> str:

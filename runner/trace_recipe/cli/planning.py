@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trace_recipe.kernel import Kernel
+    from trace_recipe.needed_files import NeededFile
     from trace_recipe.permission_checks import Need
     from trace_recipe.plan import Plan
     from trace_recipe.policy import Policy
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.resolver import ResolvedRecipe
-    from trace_recipe.tracefs import Tracefs
+    from trace_recipe.tracefs import NotingTracefs, Tracefs
 
 __all__ = [
     "AllowOption",
@@ -38,9 +39,11 @@ __all__ = [
     "ask_for_top_level",
     "current_directory",
     "find_needs_here",
+    "needed_for",
     "open_named",
     "plan_for",
     "policy_here",
+    "refuse_lacking_rights",
     "refuse_syntax",
     "refuse_unpermitted",
     "refuse_unwritten",
@@ -166,6 +169,26 @@ def _leaves_here(path: str) -> bool:
     with acting_as(find_invoker(os.environ)):
         parent = Path(os.path.realpath(Path(path).parent))
     return parent != here and (here == Path("/") or not parent.is_relative_to(here))
+
+
+def refuse_lacking_rights(resolved: ResolvedRecipe, plan: Plan, tracefs: NotingTracefs) -> None:
+    """Raise KernelLacksError with all that a user who is not root may not do for a run."""
+    if os.geteuid() != 0:
+        from trace_recipe.needed_files import refuse_lacking
+
+        needs = needed_for(resolved, plan, tracefs)
+        refuse_lacking(tracefs, needs, find_invoker(os.environ))
+
+
+def needed_for(
+    resolved: ResolvedRecipe, plan: Plan, tracefs: NotingTracefs
+) -> tuple[NeededFile, ...]:
+    """Return the files that a run needs, those included that were read through `tracefs`."""
+    from trace_recipe.needed_files import needed_files
+
+    noted = dict(tracefs.noted)
+    markers = bool(resolved.loaded.recipe.markers.model_fields_set)
+    return needed_files(plan, tracefs, noted, writes_markers=markers)
 
 
 def ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None:

@@ -38,6 +38,7 @@ from trace_recipe.cli.planning import (
     open_named,
     plan_for,
     policy_here,
+    refuse_lacking_rights,
     refuse_syntax,
     refuse_unpermitted,
     refuse_unwritten,
@@ -112,6 +113,7 @@ def run(
     run_id = new_run_id()
     made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     refuse_unpermitted(resolved, made, allow, policy)
+    refuse_lacking_rights(resolved, made, tracefs)
     ask_for_top_level(made, tracefs, is_allowed=allow_shared)
     monitor = TerminalMonitor(quiet=quiet)
     # What the command prints must not get among our results.

@@ -27,6 +27,7 @@ from trace_recipe.cli.planning import (
     open_named,
     plan_for,
     policy_here,
+    refuse_lacking_rights,
     refuse_syntax,
     refuse_unpermitted,
     resolve_on,
@@ -84,6 +85,7 @@ def try_(
     plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
     _refuse_unfit(plan)
     refuse_unpermitted(resolved, plan, allow, policy)
+    refuse_lacking_rights(resolved, plan, tracefs)
     ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)
