@@ -51,7 +51,7 @@ def _put(name: str, after: str, *, text: str | None = None, also=(), starts=Fals
     prefix = f"instances/{NAME}/"
     return SetFile(
         prefix + name, name, None, after, after if text is None else text, Scope.PRIVATE, None, "",
-        tuple(prefix + one for one in also), starts,
+        tuple(prefix + one for one in also), starts=starts,
     )  # fmt: skip
 
 
