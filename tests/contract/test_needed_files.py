@@ -9,6 +9,7 @@ import pytest
 
 from trace_recipe import cli as command_line
 from trace_recipe.prober import _PROBED
+from trace_recipe.watcher import _ALWAYS
 
 pytestmark = pytest.mark.tracefs
 
@@ -67,4 +68,7 @@ def test_the_needed_files_are_those_that_a_run_opens(
     assert {name for name in needed if not name.startswith(OWN)} - top == set()
     # Opened only to know how the kernel refuses it.
     assert top - needed <= set(_PROBED)
-    assert {name.removeprefix(OWN) for name in needed if name.startswith(OWN)} - own == set()
+    inside = {name.removeprefix(OWN) for name in needed if name.startswith(OWN)}
+    assert inside - own == set()
+    # What is only watched for changes by others, or emptied before the instance goes.
+    assert own - inside <= {*_ALWAYS, "options/event-fork", "events/enable"}

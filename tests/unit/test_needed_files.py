@@ -159,6 +159,8 @@ def test_the_commands_give_just_what_is_lacking(tree):
         (0o604, 0, 0, Access.READ, ""),
         (0o604, 0, 4711, Access.READ, "EACCES"),  # the group's bits count for who is in it
         (0o220, 0, 4711, Access.WRITE, ""),  # trace_marker is not read
+        (0o777, 0, 4711, Access.OWN, "EACCES"),  # what is made there would be root's
+        (0o700, 4711, 0, Access.OWN, ""),
     ],
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to give files away")
@@ -219,6 +221,7 @@ def test_what_is_read_is_noted_but_not_in_instances(tree):
     tracefs = NotingTracefs(tree)
     tracefs.read("trace_clock")
     tracefs.instance("theirs").read("trace_clock")
+    tracefs.read("instances/theirs/trace_clock")
     tracefs.list()
     tracefs.list("instances")
     assert tracefs.event_names() == ("a:b", "ftrace:print")
