@@ -23,7 +23,8 @@ class FilePages:
 
     Without `size_bytes` (-1) they go up to the file's end. Of `expected_bytes` what the file does
     not hold is a damage. A tail that is no whole sub-buffer is given as a last one, padded with
-    zeros. `lost_behind` events followed that could not be written.
+    zeros. When the recording broke off `unwritten` events followed, and `lost` counts these and all
+    that the CPU lost, those that the sub-buffers tell of included.
     """
 
     file: HeldFile
@@ -31,7 +32,8 @@ class FilePages:
     offset_bytes: int = 0
     size_bytes: int = -1
     expected_bytes: int = 0
-    lost_behind: int = 0
+    unwritten: int = 0
+    lost: int = 0
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0:

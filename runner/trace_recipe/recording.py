@@ -131,10 +131,11 @@ def open_recording(directory: Path, files: Mapping[str, HeldFile]) -> TraceData:
         cpus: dict[int, Pages] = {}
         for cpu in entry.cpus:
             size, held = entry.subbuf_size_bytes, files.get(cpu.file)
+            lost = cpu.lost if cpu.unwritten else 0
             cpus[cpu.cpu] = (
                 AbsentPages(size, cpu.bytes)
                 if held is None
-                else FilePages(held, size, expected_bytes=cpu.bytes, lost_behind=cpu.unwritten)
+                else FilePages(held, size, 0, -1, cpu.bytes, cpu.unwritten, lost)
             )
         stats = {cpu.cpu: cpu.stats for cpu in entry.cpus}
         # A private instance is the whole recording: it is not named in the outputs.

@@ -214,6 +214,21 @@ def test_a_trace_of_nothing_but_a_gap_tells_it():
     assert losses([events]) == [(0, 0, 0, 2, 7)]
 
 
+@pytest.mark.parametrize("batch", [1, 1000])
+@pytest.mark.parametrize(("lost", "behind"), [(20, [(2, 0, 0, 16, 30)]), (4, []), (0, [])])
+def test_what_a_recording_that_broke_off_lost_and_no_page_tells_is_missing_at_its_end(
+    tmp_path, batch, lost, behind
+):
+    build = PageBuilder()
+    event = build.data(build.event(1))
+    pages = [build.page(10, event), build.page(30, event, lost=4)]
+    (tmp_path / "cpu0.raw").write_bytes(b"".join(pages))
+    file = FilePages(hold_file(tmp_path / "cpu0.raw"), build.subbuf_size, lost=lost)
+    batches = list(decode(trace([{0: file}], build), batch_subbufs=batch))
+    assert sum(events.count for events in batches) == 2
+    assert [gap[1:] for gap in losses(batches)] == [(0, 0, 4, 30), *(one[1:] for one in behind)]
+
+
 def test_an_event_without_a_format_gets_a_name_and_the_common_fields():
     build = PageBuilder()
     pages = written(build, [(1, 777, 42)])

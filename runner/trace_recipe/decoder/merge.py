@@ -150,8 +150,7 @@ class _Source:
             self._damage(place, f"the file ends after {truncated} bytes of a sub-buffer")
         for place, reason in getattr(self._pages, "damages", ()):
             self._damage(place, reason)
-        if lost := getattr(self._pages, "lost_behind", 0):
-            self._stream.lose_behind(lost)
+        self._stream.lost_in_all = getattr(self._pages, "lost", 0)
 
     def _damage(self, offset_bytes: int, reason: str) -> None:
         stream = self._stream

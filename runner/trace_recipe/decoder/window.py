@@ -106,6 +106,8 @@ class Stream:
         self.last_key = 0  # no event of a later sub-buffer has a smaller key
         self.open_gaps: list[_OpenGap] = []
         self.damages: list[Damage] = []
+        self.lost_in_all = 0  # 0: no more than the sub-buffers tell
+        self._lost = 0  # by what they have told
         self._waiting = np.zeros((0, subbuf_size_bytes), np.uint8)
         self._keys = np.zeros(0, np.uint64)  # of each waiting sub-buffer, ascending
         self._first_page = 0  # number of the first waiting one since the start
@@ -175,9 +177,12 @@ class Stream:
         self._first_page += done
         return part
 
-    def lose_behind(self, count: int) -> None:
-        """Take note that so many events are missing behind the last sub-buffer."""
-        self.open_gaps.append(_OpenGap(_NO_PAGE, count, None, self.last_key))
+    def end(self) -> None:
+        """Take note of the events that are missing behind the last sub-buffer."""
+        if self.lost_in_all > self._lost:
+            count = self.lost_in_all - self._lost
+            self.open_gaps.append(_OpenGap(_NO_PAGE, count, None, self.last_key))
+            self._lost = self.lost_in_all
 
     def _event_keys(
         self, timestamp: NDArray[np.uint64], page: NDArray[np.int64], count: int
@@ -210,6 +215,7 @@ class Stream:
             row = int(np.searchsorted(page, number))
             timestamp = int(records.timestamp[begin + row]) if row < len(page) else None
             how_many = None if lost[number] == LOST_UNKNOWN else int(lost[number])
+            self._lost += how_many or 0
             opened = int(records.headers.timestamp[first + number])
             self.open_gaps.append(_OpenGap(self._first_page + number, how_many, timestamp, opened))
 
@@ -368,6 +374,7 @@ class Window:
                 begin += part.count
         if is_last:
             for stream in self._streams.values():
+                stream.end()
                 gaps.extend(_gap(stream, gap, len(order)) for gap in stream.open_gaps)
                 stream.open_gaps.clear()
         return tuple(sorted(gaps, key=lambda gap: gap.before))

@@ -213,6 +213,6 @@ def _entry_counts(buffer: Buffer) -> tuple[int, int] | None:
         counts = {name: int(number) for name, number in _STAT.findall(text)}
         held += counts.get("entries", 0) + counts.get("read events", 0)
         lost += counts.get("overrun", 0)
-    unwritten = sum(getattr(pages, "lost_behind", 0) for pages in buffer.cpus.values())
+    unwritten = sum(getattr(pages, "unwritten", 0) for pages in buffer.cpus.values())
     held, lost = held - unwritten, lost + unwritten
     return held, held + lost
