@@ -72,9 +72,12 @@ def test_a_file_looks_like_the_kernels_trace():
     assert text(data, batch(records)) == (GOLDEN / "trace.txt").read_text()
 
 
-def test_without_stats_the_line_with_the_counts_is_left_out():
-    assert "entries-in-buffer" not in text(recording("sched:sched_switch"))
-    assert text(recording("sched:sched_switch")).startswith("# tracer: nop\n#\n#      ")
+@pytest.mark.parametrize("stats", [{}, {0: "", 1: ""}], ids=["read", "live"])
+def test_without_stats_the_line_with_the_counts_is_left_out(stats):
+    data = recording("sched:sched_switch")
+    shown = text(replace(data, buffers=(replace(data.buffers[0], stats=stats),)))
+    assert "entries-in-buffer" not in shown
+    assert shown.startswith("# tracer: nop\n#\n#      ")
 
 
 def test_with_record_tgid_there_is_a_column_for_it():

@@ -206,7 +206,7 @@ def header_lines(data: TraceData, buffer: Buffer) -> list[str]:
 
 
 def _entry_counts(buffer: Buffer) -> tuple[int, int] | None:
-    if not buffer.stats:
+    if not any(buffer.stats.values()):  # they are known at the end only
         return None
     held = lost = 0
     for text in buffer.stats.values():
