@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Interrupts"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# timeout(1) sends its signal to the process and then to the group that the process is in.
+_ONE_WISH_S = 0.2
 
 
 class Interrupts:
@@ -25,6 +28,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self._noted_at = 0.0
         self._old: dict[signal.Signals, object] = {}
         self._wake_read = self._wake_write = -1
 
@@ -49,7 +53,11 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.names.append(signal.Signals(number).name)
+        name, now = signal.Signals(number).name, time.monotonic()
+        if self.names[-1:] == [name] and now - self._noted_at < _ONE_WISH_S:
+            return
+        self._noted_at = now
+        self.names.append(name)
         with contextlib.suppress(BlockingIOError):  # full: whoever waits has been woken long since
             os.write(self._wake_write, b"x")
 

@@ -62,6 +62,28 @@ def test_a_signal_ends_the_wait_at_once_and_stays_noted():
         assert not interrupts.skips_outputs
 
 
+def test_one_wish_that_arrives_twice_is_one_wish():
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)  # timeout(1): to the process ...
+        os.kill(os.getpid(), signal.SIGTERM)  # ... and to its group
+
+        assert interrupts.names == ["SIGTERM"]
+        assert not interrupts.skips_outputs
+
+
+def test_another_signal_and_the_same_one_later_are_a_second_wish(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("trace_recipe.interrupts.time.monotonic", lambda: now[0])
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        now[0] += 0.3
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        assert interrupts.names == ["SIGINT", "SIGINT", "SIGTERM"]
+        assert interrupts.skips_outputs
+
+
 def test_the_handlers_of_before_come_back():
     before = signal.getsignal(signal.SIGTERM)
     with Interrupts():
