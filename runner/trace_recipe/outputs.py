@@ -43,7 +43,7 @@ _KERNEL_FILE_SYSTEMS = frozenset(
      "resctrl", "rpc_pipefs", "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs"}
 )  # fmt: skip
 _KERNEL_FOLDERS = frozenset({"dev", "proc", "sys"})  # some mounts there are a tmpfs
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the one place there that is for files
+_SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - the one place there that is for files
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o600
 _FOLDER_MODE = 0o700
@@ -215,24 +215,32 @@ _BROKEN_OFF = {
 
 def _check_folder(path: Path, folder: int) -> None:
     """Refuse directories that hold no files, but ways to tell the kernel something."""
-    device = os.fstat(folder).st_dev
+    where = str(Path(f"/proc/self/fd/{folder}").readlink())
+    kind = _kernel_file_system(os.fstat(folder).st_dev)
+    # By its place: a disk may be mounted there as well, as Kubernetes does for one file in /dev.
+    is_below = where.split("/")[1] in _KERNEL_FOLDERS
+    if kind or (is_below and not f"{where}/".startswith(_SHARED_MEMORY)):
+        raise OutputError(
+            Problem(
+                f"output '{path}' lies where the kernel has no place for files",
+                why=f"{where} is {kind or 'no place on a disk'}: what is made there asks the kernel"
+                " for something, or looks like a device",
+                fix="name a place on a disk",
+            )
+        )
+
+
+def _kernel_file_system(device: int) -> str:
+    """Return which of those a device number belongs to, "" for none."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with Path("/proc/self/mountinfo").open(errors="surrogateescape") as mounts:
         for line in mounts:
             # proc_pid_mountinfo(5): id parent major:minor root mount-point … - type source options
             before, _, after = line.partition(" - ")
-            _, _, mounted, _, where = before.split(" ")[:5]
             kind = after.partition(" ")[0]
-            is_below = where.split("/")[1] in _KERNEL_FOLDERS and where != _SHARED_MEMORY
-            if mounted == number and (kind in _KERNEL_FILE_SYSTEMS or is_below):
-                raise OutputError(
-                    Problem(
-                        f"output '{path}' lies where the kernel has no place for files",
-                        why=f"{where} is {kind}: what is made there asks the kernel for something,"
-                        " or looks like a device",
-                        fix="name a place on a disk",
-                    )
-                )
+            if before.split(" ")[2] == number and kind in _KERNEL_FILE_SYSTEMS:
+                return kind
+    return ""
 
 
 def _check_target(path: Path, folder: int) -> None:

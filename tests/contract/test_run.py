@@ -441,6 +441,21 @@ def test_an_unwritable_output_fails_before_anything_is_touched(cli, recipe, unto
     assert list(cli.state.iterdir()) == []
 
 
+def test_a_disk_that_is_mounted_below_dev_too_still_takes_outputs(cli, recipe, untouched):
+    (cli.directory / "mounted").mkdir()
+    mount = 'mount --bind "$0" /dev/pts && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", mount, str(cli.directory / "mounted")]
+
+    done = subprocess.run(
+        [*words, *cli.command("run", str(recipe(SCHED)))],
+        cwd=cli.directory, env=cli.environment(), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert (cli.directory / "out.txt").stat().st_size > 0
+
+
 def test_an_output_never_follows_a_link(cli, recipe, untouched):
     victim = cli.directory / "victim"
     victim.write_text("precious")
