@@ -4,13 +4,12 @@ Many more, eight at a time: `python -m benchmarks.kills`.
 """
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from benchmarks.measured import environment
 
 pytestmark = [pytest.mark.tracefs, pytest.mark.slow]
 
@@ -25,9 +24,8 @@ print(json.dumps(told))
 
 
 def test_runs_killed_at_random_moments_leave_nothing_behind(untouched):
-    paths = {**os.environ, "PYTHONPATH": f"{ROOT / 'runner'}:{ROOT}"}
     done = subprocess.run(
-        [sys.executable, "-c", KILL], env=paths, capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILL], env=environment(), capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stderr
