@@ -30,8 +30,8 @@ def claims_of(plan: Plan) -> dict[str, str | None]:
         if not isinstance(step, SetFile):
             continue
         # The top level's buffer_size_kb, which the start of any run expands, is nobody's.
-        also = () if step.name == "tracing_on" else step.also
-        for file in (step.file, *also, *step.later):
+        sides = () if step.name == "tracing_on" else step.sides
+        for file in (step.file, *sides):
             if own and file.startswith(own):
                 continue
             is_twice = file in claims

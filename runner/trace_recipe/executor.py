@@ -48,6 +48,8 @@ class Session:
     """What each file read last, before or after our write; in our own instance after it only."""
     inherited: Mapping[str, str]
     """Files that another run has already set as this one wishes, and what they read."""
+    moving: frozenset[str]
+    """Files that nobody can tell who changed: see `Plan.moving_files`."""
     held: list[int] = field(default_factory=list)
     """Descriptors of files that are to stay open until what was applied is put back."""
     receipt: Receipt | None = None
@@ -109,7 +111,7 @@ class Session:
                 if not rules.adds and rules.same(now, f"{step.after}\n"):
                     return
                 # A side file that somebody else changed since the pre-image is theirs already.
-                sides = (file for file in (*step.also, *step.later) if self._is_as_left(file))
+                sides = (file for file in step.sides if self._is_as_left(file))
                 files = (step.file, *sides)
                 for file in files:
                     self.journal.intend(file)
@@ -120,7 +122,7 @@ class Session:
                     if text is None:
                         continue
                     self.readings[file] = text
-                    if file not in self.plan.moving_files:
+                    if file not in self.moving:
                         self.journal.applied(file, text)
             case HoldFile():
                 self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))
@@ -170,7 +172,8 @@ def apply(
     with shared_lock(state_directory):
         journal = _begin(plan, tracefs, run_id, state_directory, leftovers or Leftovers())
     state = journal.state()
-    session = Session(plan, tracefs, journal, bindings, dict(state.before), dict(state.inherited))
+    readings, moving = dict(state.before), frozenset(plan.moving_files)
+    session = Session(plan, tracefs, journal, bindings, readings, dict(state.inherited), moving)
     try:
         session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
     except TraceRecipeError:

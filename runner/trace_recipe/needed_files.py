@@ -39,7 +39,6 @@ _INSTANCE_FILES = (
     "trace_options",
 )
 _LATENCY_FILES = ("trace", "tracing_max_latency")
-_WRITE_ONLY = frozenset({"trace_marker", "free_buffer"})
 _BITS = {Access.ENTER: 1, Access.READ: 4, Access.LIST: 5, Access.WRITE: 6, Access.OWN: 7}
 _WRITE_BIT = 2
 _MOST_SHOWN = 8
@@ -72,7 +71,7 @@ def needed_files(
     """Return what a run of the plan reads, writes, lists and makes; `noted` was read to plan it.
 
     Of its own instance all belongs to who may make it: a new directory of tracefs and what is in it
-    take owner and group from the directory that it is in (seen on 6.1, 6.12 and 6.18).
+    take owner and group from the directory that it is in (seen on 6.1 and 6.12).
     """
     found: dict[str, Access] = {}
     for file, access in _every_access(plan, tracefs, writes_markers=writes_markers):
@@ -155,7 +154,7 @@ def _every_access(
                 yield step.file, Access.WRITE
                 # The top level's buffer_size_kb, which the start expands, is never put back.
                 access = Access.READ if step.name == "tracing_on" else Access.WRITE
-                yield from ((file, access) for file in step.also)
+                yield from ((file, access) for file in step.sides)
     yield f"{prefix}tracing_on", Access.WRITE
     if writes_markers:
         yield f"{prefix}trace_marker", Access.WRITE

@@ -75,6 +75,11 @@ class SetFile:
     later: tuple[str, ...] = ()
     starts: bool = False
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The other files that the write changes, now or later; all are put back."""
+        return (*self.also, *self.later)
+
 
 @dataclass(frozen=True, slots=True)
 class HoldFile:
@@ -131,7 +136,7 @@ class Plan:
         touched: dict[str, None] = {}
         for step in self.steps:
             if isinstance(step, SetFile):
-                touched.update(dict.fromkeys((step.file, *step.also, *step.later)))
+                touched.update(dict.fromkeys((step.file, *step.sides)))
         return tuple(touched)
 
 

@@ -1,6 +1,7 @@
 """Which files a run needs, what a user lacks of them, and the commands that give it."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,15 @@ MADE = plan(
     set_file(f"{OWN}tracing_on", "buffer_size_kb"),
     events=("a:b",),
 )
+
+
+def test_what_a_trigger_changes_later_is_written_to_be_put_back(tree):
+    trigger = replace(set_file("instances/theirs/events/a/b/trigger"), later=("events/a/b/enable",))
+    made = plan(trigger, kind="named", instance="theirs")
+
+    found = {one.file: one.access for one in needed_files(made, Tracefs(tree), {})}
+
+    assert found["events/a/b/enable"] is Access.WRITE
 
 
 def test_what_is_needed_comes_from_the_plan_from_what_was_read_and_from_what_recording_reads(tree):
