@@ -154,20 +154,43 @@ def test_an_event_that_a_trigger_keeps_registered_is_seen_to_be_disabled(started
 
 def test_what_is_put_back_is_told_too(started):
     watcher = started()
-    _write(INSTANCES / NAME / "trace_clock", "boot")
+    _write(INSTANCES / NAME / "buffer_percent", "77")
     _write(INSTANCES / NAME / SCHED / "sched_switch/enable", "0")
     watcher.look()
-    _write(INSTANCES / NAME / "trace_clock", "mono")
+    _write(INSTANCES / NAME / "buffer_percent", "10")
     _write(INSTANCES / NAME / SCHED / "sched_switch/enable", "1")
 
     drifts = watcher.look()
 
     assert _told(drifts) == [
         ("set_event", "sched:sched_switch", "sched:sched_switch"),
-        ("trace_clock", "mono", "mono"),
+        ("buffer_percent", "10", "10"),
     ]
     assert all(one.is_back for one in drifts)
-    assert str(drifts[1]) == f"instances/{NAME}/trace_clock reads 'mono' again"
+    assert str(drifts[1]) == f"instances/{NAME}/buffer_percent reads '10' again"
+
+
+def test_a_clock_that_is_put_back_has_emptied_the_buffer_too(started):
+    """Kernel: tracing_set_clock() resets every buffer of the instance."""
+    watcher = started(_put("events/raw_syscalls/sys_enter/enable", "1"))
+    _write(INSTANCES / NAME / "set_event_notrace_pid", "", os.O_TRUNC)
+    _write(INSTANCES / NAME / "trace_clock", "boot")
+    os.sched_setaffinity(0, {0})
+    try:
+        for _ in range(200):
+            os.getppid()
+    finally:
+        os.sched_setaffinity(0, {0, 1})
+    _write(INSTANCES / NAME / "tracing_on", "0")
+    watcher.look()
+    _write(INSTANCES / NAME / "trace_clock", "mono")
+
+    told = {file: (applied, found) for file, applied, found in _told(watcher.look())}
+
+    assert told["trace_clock"] == ("mono", "mono")
+    applied, found = told["per_cpu/cpu0/stats"]
+    assert int(applied.removesuffix(" events")) > 100
+    assert found == "0 events"
 
 
 def test_an_instance_that_is_gone_is_one_drift(started):
