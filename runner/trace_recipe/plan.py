@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from trace_recipe.permission import Permission
+
 if TYPE_CHECKING:
     from trace_recipe.errors import Place
 
@@ -188,6 +190,18 @@ def plan_schema() -> dict[str, Any]:
                 "items": {"type": "string"},
                 "description": "What the user should know before it runs.",
             },
+            permissions={
+                "type": "array",
+                "items": {"enum": [permission.value for permission in Permission]},
+                "description": "What has to be said with --allow; not in a recording.",
+            },
+            policy={
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What the policy of this machine keeps the user from; not in a"
+                " recording.",
+            },
+            optional=("permissions", "policy"),
         ),
         "$defs": {
             "instance": _object(
@@ -235,11 +249,11 @@ def plan_schema() -> dict[str, Any]:
     }
 
 
-def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+def _object(*, optional: tuple[str, ...] = (), **properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        "required": [name for name in properties if name not in optional],
         "additionalProperties": False,
     }
 

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from trace_recipe import cli, policy
+from trace_recipe.plan import plan_schema
 from trace_recipe.policy import load_policy
 
 pytestmark = pytest.mark.tracefs
@@ -99,9 +101,10 @@ def test_check_plan_and_doctor_tell_what_it_forbids(untouched, call, tmp_path):
         status, out, _ = call(FORBIDS_OUTPUT, command)
         assert status == 0
         assert f"      {line} to everybody\n" in out
-    assert json.loads(call(FORBIDS_OUTPUT, "check", "--json")[1])["policy"] == [
-        f"{line} to everybody"
-    ]
+        answer = json.loads(call(FORBIDS_OUTPUT, command, "--json")[1])
+        assert answer["permissions"] == ["outputs-elsewhere"]
+        assert answer["policy"] == [f"{line} to everybody"]
+    Draft202012Validator(plan_schema()).validate(answer)
     findings = json.loads(call(FORBIDS_OUTPUT, "doctor", "--json")[1])["findings"]
     [finding] = [one for one in findings if one["topic"] == "policy"]
     assert finding["why"] == "not outputs-elsewhere (line 3)"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trace_recipe.cli.kernels import overrides_of
+from trace_recipe.cli.kernels import live_kernel, live_tracefs, overrides_of
 from trace_recipe.cli.messages import can_ask, confirms
 from trace_recipe.errors import (
     InstanceBusyError,
@@ -19,6 +20,7 @@ from trace_recipe.errors import (
     errno_text,
 )
 from trace_recipe.invoker import acting_as, find_invoker
+from trace_recipe.journal import new_run_id
 from trace_recipe.permission import Permission
 
 if TYPE_CHECKING:
@@ -36,16 +38,16 @@ if TYPE_CHECKING:
 __all__ = [
     "AllowOption",
     "AllowSharedOption",
-    "ask_for_top_level",
+    "Prepared",
+    "ask_leave",
     "current_directory",
     "find_needs_here",
     "needed_for",
     "open_named",
     "plan_for",
     "policy_here",
-    "refuse_lacking_rights",
+    "prepare",
     "refuse_syntax",
-    "refuse_unpermitted",
     "refuse_unwritten",
     "resolve_on",
 ]
@@ -63,6 +65,47 @@ AllowOption = Annotated[
         help="Allow something dangerous that the recipe asks for under 'allow'; repeatable.",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe as it would run now, on this kernel."""
+
+    run_id: str
+    tracefs: NotingTracefs
+    resolved: ResolvedRecipe
+    plan: Plan
+    policy: Policy
+
+
+def prepare(recipe: str, set_: list[str] | None, state_directory: Path) -> Prepared:
+    """Check and plan a recipe that is to run, and offer to finish what was killed.
+
+    Raises TraceRecipeError.
+    """
+    from trace_recipe.cli.unfinished import offer_to_finish
+
+    policy = policy_here()
+    policy.refuse_run()
+    loaded = open_named(recipe, set_)
+    refuse_syntax(loaded)
+    tracefs = live_tracefs()
+    offer_to_finish(state_directory)
+    resolved = resolve_on(loaded, live_kernel(tracefs, loaded.recipe))
+    run_id = new_run_id()
+    plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
+    return Prepared(run_id, tracefs, resolved, plan, policy)
+
+
+def ask_leave(prepared: Prepared, said: Sequence[Permission] | None, *, may_share: bool) -> None:
+    """Refuse what is not permitted or lacks rights, and ask whether the top level may be shared.
+
+    Raises TraceRecipeError.
+    """
+    resolved, plan, tracefs = prepared.resolved, prepared.plan, prepared.tracefs
+    _refuse_unpermitted(resolved, plan, said, prepared.policy)
+    _refuse_lacking_rights(resolved, plan, tracefs)
+    _ask_for_top_level(plan, tracefs, is_allowed=may_share)
 
 
 def open_named(name: str, set_: list[str] | None) -> LoadedRecipe:
@@ -120,7 +163,7 @@ def policy_here() -> Policy:
     return load_policy(find_invoker(os.environ))
 
 
-def refuse_unpermitted(
+def _refuse_unpermitted(
     resolved: ResolvedRecipe, plan: Plan, said: Sequence[Permission] | None, policy: Policy
 ) -> None:
     """Refuse everything dangerous that is not allowed in both places, or forbidden by the policy.
@@ -171,7 +214,7 @@ def _leaves_here(path: str) -> bool:
     return parent != here and (here == Path("/") or not parent.is_relative_to(here))
 
 
-def refuse_lacking_rights(resolved: ResolvedRecipe, plan: Plan, tracefs: NotingTracefs) -> None:
+def _refuse_lacking_rights(resolved: ResolvedRecipe, plan: Plan, tracefs: NotingTracefs) -> None:
     """Raise KernelLacksError with all that a user who is not root may not do for a run."""
     if os.geteuid() != 0:
         from trace_recipe.needed_files import refuse_lacking
@@ -191,7 +234,7 @@ def needed_for(
     return needed_files(plan, tracefs, noted, writes_markers=markers)
 
 
-def ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None:
+def _ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None:
     """Ask before the top level is shared with somebody; where nobody can answer, refuse.
 
     Raises InstanceBusyError.

@@ -33,14 +33,13 @@ from trace_recipe.cli.messages import (
 from trace_recipe.cli.planning import (
     AllowOption,
     AllowSharedOption,
-    ask_for_top_level,
+    ask_leave,
     find_needs_here,
     open_named,
     plan_for,
     policy_here,
-    refuse_lacking_rights,
+    prepare,
     refuse_syntax,
-    refuse_unpermitted,
     refuse_unwritten,
     resolve_on,
 )
@@ -54,15 +53,13 @@ from trace_recipe.errors import (
 )
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
-from trace_recipe.journal import new_run_id
 from trace_recipe.plan import HoldFile, MakeInstance, Plan, Scope, SetFile, plan_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from trace_recipe.conductor import RunResult
     from trace_recipe.drift import Drift
-    from trace_recipe.permission import Permission
     from trace_recipe.permission_checks import Need
     from trace_recipe.policy import Policy
     from trace_recipe.resolver import ResolvedRecipe
@@ -99,32 +96,21 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: check it, record, write its outputs, and put the kernel back."""
-    from trace_recipe.cli.unfinished import offer_to_finish
     from trace_recipe.conductor import Conductor
 
-    policy = policy_here()
-    policy.refuse_run()
-    loaded = open_named(recipe, set_)
-    refuse_syntax(loaded)
-    tracefs = live_tracefs()
-    offer_to_finish(state_dir)
-    kernel = live_kernel(tracefs, loaded.recipe)
-    resolved = resolve_on(loaded, kernel)
-    run_id = new_run_id()
-    made = plan_for(resolved, run_id=run_id, tracefs=tracefs)
-    refuse_unpermitted(resolved, made, allow, policy)
-    refuse_lacking_rights(resolved, made, tracefs)
-    ask_for_top_level(made, tracefs, is_allowed=allow_shared)
+    prepared = prepare(recipe, set_, state_dir)
+    ask_leave(prepared, allow, may_share=allow_shared)
+    resolved = prepared.resolved
     monitor = TerminalMonitor(quiet=quiet)
     # What the command prints must not get among our results.
-    is_taken = as_json or any(output.spec.path == "-" for output in loaded.recipe.outputs)
+    is_taken = as_json or any(one.spec.path == "-" for one in resolved.loaded.recipe.outputs)
     with Interrupts() as interrupts:
         try:
             result = Conductor(
                 resolved,
-                made,
-                run_id=run_id,
-                tracefs=tracefs,
+                prepared.plan,
+                run_id=prepared.run_id,
+                tracefs=prepared.tracefs,
                 state_directory=state_dir,
                 invoker=find_invoker(os.environ),
                 environment=os.environ,
@@ -152,14 +138,12 @@ def plan(
     known = live_kernel(tracefs, loaded.recipe) if tracefs else kernel_named(kernel)
     resolved = resolve_on(loaded, known)
     made = plan_for(resolved, run_id="RUN", tracefs=tracefs)
-    if as_json:
-        print_json(plan_to_json(made))
-        return
-    for line in _plan_lines(made):
-        show(line)
     needs = find_needs_here(resolved, made, is_live=tracefs is not None)
     policy = policy_here() if tracefs else None
-    for line in (*_permission_lines(needs), *_policy_lines(needs, policy)):
+    if as_json:
+        print_json(plan_to_json(made) | _leave_as_json(needs, policy))
+        return
+    for line in (*_plan_lines(made), *_leave_lines(needs, policy)):
         show(line)
 
 
@@ -191,8 +175,8 @@ def check(
 
 
 def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: bool) -> None:
-    permissions: list[Permission] = []
-    policy_words: list[str] = []
+    needs: Sequence[Need] = ()
+    policy: Policy | None = None
     try:
         loaded = open_named(recipe, set_)
         if kernel is None:
@@ -210,36 +194,38 @@ def _check(recipe: str, set_: list[str] | None, kernel: str | None, *, as_json: 
                 words += f"\n  left out: {name}: {reason}"
             needs = find_needs_here(resolved, made, is_live=tracefs is not None)
             refuse_unwritten(loaded, needs)
-            permissions = list(dict.fromkeys(one.permission for one in needs))
-            policy_words = _policy_lines(needs, policy_here() if tracefs else None)
-            words = "\n".join((words, *_permission_lines(needs), *policy_words))
+            policy = policy_here() if tracefs else None
+            words = "\n".join((words, *_leave_lines(needs, policy)))
     except (RecipeError, KernelLacksError) as error:
         if not as_json:
             raise
         print_json({"ok": False, **error_as_json(error)})
         raise typer.Exit(error.exit_status) from error
     if as_json:
-        policy_words = [one.strip() for one in policy_words]
-        found = {"permissions": permissions, "policy": policy_words}
-        print_json({"ok": True, "problems": [], **found})
+        print_json({"ok": True, "problems": [], **_leave_as_json(needs, policy)})
     else:
         show(words)
 
 
-def _permission_lines(needs: Iterable[Need]) -> list[str]:
-    """Say what a run has to allow on the command line."""
-    return [f"      run it with --allow {one.permission}: {one.problem.what}" for one in needs]
+def _leave_lines(needs: Sequence[Need], policy: Policy | None) -> list[str]:
+    """Say what a run has to allow on the command line, and what of it the policy forbids."""
+    lines = [f"run it with --allow {one.permission}: {one.problem.what}" for one in needs]
+    return [f"      {line}" for line in (*lines, *_forbidden(needs, policy))]
 
 
-def _policy_lines(needs: Sequence[Need], policy: Policy | None) -> list[str]:
-    """Say what of it the policy of this machine keeps the user from; None: another machine's."""
+def _leave_as_json(needs: Sequence[Need], policy: Policy | None) -> dict[str, list[str]]:
+    permissions = dict.fromkeys(one.permission.value for one in needs)
+    return {"permissions": list(permissions), "policy": _forbidden(needs, policy)}
+
+
+def _forbidden(needs: Sequence[Need], policy: Policy | None) -> list[str]:
+    """Say what the policy of this machine keeps the user from; None: another machine's."""
     if policy is None:
         return []
     names = dict.fromkeys(("run", *(one.permission for one in needs)))
-    verdicts = map(policy.verdict, names)
     return [
-        f"      {policy.user} may not run it here: {one.place} {one.words}"
-        for one in verdicts
+        f"{policy.user} may not run it here: {one.place} {one.words}"
+        for one in map(policy.verdict, names)
         if not one.is_allowed
     ]
 

@@ -16,29 +16,21 @@ from trace_recipe.cli.kernels import (
     RecipeArgument,
     SetOption,
     StateOption,
-    live_kernel,
-    live_tracefs,
 )
 from trace_recipe.cli.messages import print_json
 from trace_recipe.cli.planning import (
     AllowOption,
     AllowSharedOption,
-    ask_for_top_level,
-    open_named,
-    plan_for,
-    policy_here,
-    refuse_lacking_rights,
-    refuse_syntax,
-    refuse_unpermitted,
-    resolve_on,
+    ask_leave,
+    prepare,
 )
-from trace_recipe.cli.unfinished import find_run, offer_to_finish
+from trace_recipe.cli.unfinished import find_run
 from trace_recipe.errors import InstanceBusyError, Problem, RecipeError
 from trace_recipe.executor import apply
 from trace_recipe.guardian import Guardian
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
-from trace_recipe.journal import Leftovers, boot_time_ns, change_time, new_run_id
+from trace_recipe.journal import Leftovers, boot_time_ns, change_time
 from trace_recipe.plan import COMMAND, RUNNER, HoldFile, Plan, SetFile
 from trace_recipe.recipe.quantities import RefusedValue, parse_duration_ns
 
@@ -74,27 +66,18 @@ def try_(
     written.
     """
     ttl_ns = _duration_ns(ttl)
-    policy = policy_here()
-    policy.refuse_run()
-    loaded = open_named(recipe, set_)
-    refuse_syntax(loaded)
-    tracefs = live_tracefs()
-    offer_to_finish(state_dir)
-    resolved = resolve_on(loaded, live_kernel(tracefs, loaded.recipe))
-    run_id = new_run_id()
-    plan = plan_for(resolved, run_id=run_id, tracefs=tracefs)
-    _refuse_unfit(plan)
-    refuse_unpermitted(resolved, plan, allow, policy)
-    refuse_lacking_rights(resolved, plan, tracefs)
-    ask_for_top_level(plan, tracefs, is_allowed=allow_shared)
+    prepared = prepare(recipe, set_, state_dir)
+    _refuse_unfit(prepared.plan)
+    ask_leave(prepared, allow, may_share=allow_shared)
+    run_id, name = prepared.run_id, prepared.resolved.loaded.recipe.name
     invoker = find_invoker(os.environ)
     leftovers = Leftovers(uid=invoker.uid, gid=invoker.gid, groups=invoker.groups)
-    guardian = Guardian(run_id, loaded.recipe.name, leftovers, state_dir)
+    guardian = Guardian(run_id, name, leftovers, state_dir)
     try:
         with Interrupts():  # between applying and handing over nothing may end us
             session = apply(
-                plan,
-                tracefs,
+                prepared.plan,
+                prepared.tracefs,
                 run_id=run_id,
                 state_directory=state_dir,
                 bindings={RUNNER: (guardian.pid,), COMMAND: ()},
@@ -109,7 +92,7 @@ def try_(
     if as_json:
         print_json({"run_id": run_id, "instance": root, "reverts_in_ns": ttl_ns})
         return
-    print(f"{run_id}: {loaded.recipe.name} is applied in {root}")
+    print(f"{run_id}: {name} is applied in {root}")
     print(f"  read it:  cat {root}/trace_pipe")
     print(f"  reverts by itself at {_clock(ttl_ns)}; before that: trace-recipe restore {run_id}")
     print(f"  longer:   trace-recipe extend {run_id} 10m, or for good: confirm {run_id}")
