@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from trace_recipe.invoker import Invoker
     from trace_recipe.processes import Process
-    from trace_recipe.recipe.model import Run
+    from trace_recipe.recipe.parts.session import Run
 
 __all__ = ["MARK", "HeldCommand"]
 

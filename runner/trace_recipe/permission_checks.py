@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trace_recipe.plan import Plan
     from trace_recipe.policy import Policy
     from trace_recipe.recipe.load import LoadedRecipe
-    from trace_recipe.recipe.model import Tracer
+    from trace_recipe.recipe.parts.tracer import Tracer
     from trace_recipe.resolver import ResolvedRecipe, ResolvedTracer
     from trace_recipe.syntax_checks import Path
 

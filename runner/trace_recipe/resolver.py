@@ -18,7 +18,8 @@ from trace_recipe.mistakes import (
     eventless_name,
     misnamed_event,
 )
-from trace_recipe.recipe.model import EventAnyOf, Tracer
+from trace_recipe.recipe.parts.event import EventAnyOf
+from trace_recipe.recipe.parts.tracer import Tracer
 from trace_recipe.suggestions import listed
 from trace_recipe.syntax_checks import (
     ParsedEvent,

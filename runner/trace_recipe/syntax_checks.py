@@ -21,12 +21,7 @@ from trace_recipe.mistakes import (
     wrong_function,
     wrong_module,
 )
-from trace_recipe.recipe.model import (
-    Event,
-    EventAnyOf,
-    Tracer,
-    Trigger,
-)
+from trace_recipe.recipe.parts.event import Event, EventAnyOf, Trigger
 from trace_recipe.tracer_rules import (
     Finding,
     Path,
@@ -48,7 +43,8 @@ if TYPE_CHECKING:
 
     from trace_recipe.recipe.load import LoadedRecipe
     from trace_recipe.recipe.marks import Marks
-    from trace_recipe.recipe.model import Requires
+    from trace_recipe.recipe.parts.requires import Requires
+    from trace_recipe.recipe.parts.tracer import Tracer
 
 __all__ = [
     "ParsedEvent",

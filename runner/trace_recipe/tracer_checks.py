@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trace_recipe.kernel import Kernel
     from trace_recipe.recipe.load import LoadedRecipe
-    from trace_recipe.recipe.model import Tracer
+    from trace_recipe.recipe.parts.tracer import Tracer
     from trace_recipe.tracer_rules import Path
 
 __all__ = ["ResolvedTracer", "TracerChecks", "resolved_tracer"]

@@ -17,7 +17,7 @@ from trace_recipe.mistakes import (
     misnamed_tracer,
     wrong_function,
 )
-from trace_recipe.recipe.model import Tracer, TracerAnyOf, TracerEvents
+from trace_recipe.recipe.parts.tracer import Tracer, TracerAnyOf, TracerEvents
 from trace_recipe.suggestions import listed
 from trace_recipe.tracers import (
     FOLLOWING_OPTIONS,
@@ -30,7 +30,8 @@ from trace_recipe.tracers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trace_recipe.recipe.model import Event, Recipe
+    from trace_recipe.recipe.model import Recipe
+    from trace_recipe.recipe.parts.event import Event
 
 __all__ = [
     "Finding",

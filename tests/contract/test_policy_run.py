@@ -104,7 +104,8 @@ def test_check_plan_and_doctor_tell_what_it_forbids(untouched, call, tmp_path):
         answer = json.loads(call(FORBIDS_OUTPUT, command, "--json")[1])
         assert answer["permissions"] == ["outputs-elsewhere"]
         assert answer["policy"] == [f"{line} to everybody"]
-    Draft202012Validator(plan_schema()).validate(answer)
+        if command == "plan":
+            Draft202012Validator(plan_schema()).validate(answer)
     findings = json.loads(call(FORBIDS_OUTPUT, "doctor", "--json")[1])["findings"]
     [finding] = [one for one in findings if one["topic"] == "policy"]
     assert finding["why"] == "not outputs-elsewhere (line 3)"

@@ -10,7 +10,7 @@ import pytest
 
 from trace_recipe.command import HeldCommand
 from trace_recipe.invoker import find_invoker
-from trace_recipe.recipe.model import Run
+from trace_recipe.recipe.parts.session import Run
 
 INSTANCES = Path("/sys/kernel/tracing/instances")
 COMMAND = """

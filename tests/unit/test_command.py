@@ -15,7 +15,7 @@ from trace_recipe.command import MARK, HeldCommand
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.invoker import find_invoker
 from trace_recipe.processes import Process, family, process, running
-from trace_recipe.recipe.model import Run
+from trace_recipe.recipe.parts.session import Run
 
 RUN_ID = f"test-{os.getpid()}"
 

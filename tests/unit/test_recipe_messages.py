@@ -8,7 +8,8 @@ import pytest
 
 from trace_recipe.errors import RecipeError
 from trace_recipe.recipe.load import load_recipe
-from trace_recipe.recipe.model import RULES, Recipe, Trigger
+from trace_recipe.recipe.model import RULES, Recipe
+from trace_recipe.recipe.parts.event import Trigger
 
 HEAD = "recipe: v1\nname: x\n"
 TRACES_NOTHING = (

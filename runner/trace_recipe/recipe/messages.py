@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 
 from trace_recipe.recipe.kinds import KINDS, MAX_PID, shown
-from trace_recipe.recipe.model import RULES, Broken
+from trace_recipe.recipe.model import RULES
 from trace_recipe.recipe.quantities import RefusedValue
 from trace_recipe.recipe.schema import published_resolved_schema
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from trace_recipe.recipe.marks import Path
+    from trace_recipe.recipe.parts.rules import Broken
 
 __all__ = ["Finding", "model_findings", "one_each", "schema_findings"]
 

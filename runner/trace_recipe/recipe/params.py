@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trace_recipe.errors import Place, Problem, RecipeError
 from trace_recipe.recipe.kinds import PARAM_NAME
 from trace_recipe.recipe.marks import MAX_BYTES, Located, Path, Span
-from trace_recipe.recipe.model import PARAM_KINDS, Param
+from trace_recipe.recipe.parts.param import PARAM_KINDS, Param
 from trace_recipe.recipe.quantities import RefusedValue
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The parts that a recipe is put together from."""
