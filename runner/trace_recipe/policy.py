@@ -19,9 +19,10 @@ from pydantic import Field, ValidationError
 
 from trace_recipe.errors import Place, PolicyError, Problem, RecipeError, errno_text
 from trace_recipe.recipe.kinds import Line, PolicyName, shown
-from trace_recipe.recipe.marks import MAX_BYTES, Document, Marks, decode_text, parse_yaml
+from trace_recipe.recipe.marks import Marks
 from trace_recipe.recipe.params import key_text
 from trace_recipe.recipe.parts.rules import Many, Model, Rule
+from trace_recipe.recipe.yaml_reader import MAX_BYTES, Document, decode_text, parse_yaml
 from trace_recipe.suggestions import did_you_mean, listed
 
 if TYPE_CHECKING:

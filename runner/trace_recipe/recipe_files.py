@@ -11,7 +11,7 @@ from trace_recipe.errors import Problem, RecipeError, errno_text
 from trace_recipe.held_files import hold_file
 from trace_recipe.invoker import Invoker, acting_as, find_invoker
 from trace_recipe.recipe.load import LoadedRecipe, load_recipe
-from trace_recipe.recipe.marks import decode_text
+from trace_recipe.recipe.yaml_reader import decode_text
 from trace_recipe.shipped import shipped_data
 from trace_recipe.suggestions import did_you_mean
 

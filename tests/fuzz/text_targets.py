@@ -42,7 +42,7 @@ from trace_recipe.formats import (
 from trace_recipe.kernel import kernel_from_json
 from trace_recipe.planner import make_plan
 from trace_recipe.recipe.load import load_recipe
-from trace_recipe.recipe.marks import decode_text
+from trace_recipe.recipe.yaml_reader import decode_text
 from trace_recipe.resolver import check_without_kernel, resolve
 from trace_recipe.sinks.columns import shape_fields
 from trace_recipe.triggers import (

@@ -6,21 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from trace_recipe import doctor
-from trace_recipe.doctor import (
-    Finding,
-    Level,
-    Machine,
-    Mount,
-    can_run,
-    examine,
-    examine_files,
-    look_at_machine,
-)
+from trace_recipe.doctor import Finding, Level, can_run, examine, examine_files
 from trace_recipe.errors import KernelLacksError, Problem
 from trace_recipe.invoker import Invoker
 from trace_recipe.journal import JournalState
 from trace_recipe.kernel import Kernel
+from trace_recipe.machine import Machine, Mount, look_at_machine
 from trace_recipe.needed_files import NeededFile
 from trace_recipe.tracefs import Access
 
@@ -384,7 +375,7 @@ def test_journals_that_cannot_be_read_are_reported_not_raised(tmp_path, monkeypa
     def refuse(directory):
         raise KernelLacksError(Problem(f"cannot read the state directory '{directory}'"))
 
-    monkeypatch.setattr(doctor, "journals", refuse)
+    monkeypatch.setattr("trace_recipe.machine.journals", refuse)
 
     machine = look_at_machine(tmp_path)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trace_recipe.errors import RecipeError
-from trace_recipe.recipe.marks import MAX_BYTES, decode_text, parse_yaml
+from trace_recipe.recipe.yaml_reader import MAX_BYTES, decode_text, parse_yaml
 
 
 def plain(text):

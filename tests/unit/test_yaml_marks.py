@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trace_recipe.errors import RecipeError
-from trace_recipe.recipe.marks import Marks, parse_yaml
+from trace_recipe.recipe.marks import Marks
+from trace_recipe.recipe.yaml_reader import parse_yaml
 
 TEXT = """\
 recipe: v1

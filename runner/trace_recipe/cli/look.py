@@ -193,7 +193,7 @@ def _about_recipe(path: Path) -> tuple[str, list[str], tuple[Problem, ...]]:
 
 
 def _needs(path: Path) -> tuple[list[str], str]:
-    from trace_recipe.recipe.marks import parse_yaml
+    from trace_recipe.recipe.yaml_reader import parse_yaml
 
     try:
         with acting_as(find_invoker(os.environ)):
@@ -355,12 +355,8 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Examine this machine: what stands in the way of tracing, and what works; changes nothing."""
-    from trace_recipe.doctor import (
-        can_run,
-        examine,
-        examine_files,
-        look_at_machine,
-    )
+    from trace_recipe.doctor import can_run, examine, examine_files
+    from trace_recipe.machine import look_at_machine
 
     machine = look_at_machine(state_dir)
     who = find_invoker(os.environ) if user is None else user_named(user)

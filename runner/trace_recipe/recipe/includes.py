@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import Place, Problem, RecipeError
 from trace_recipe.recipe.kinds import INCLUDE_PATH, shown
-from trace_recipe.recipe.marks import Located, parse_yaml
 from trace_recipe.recipe.quantities import RefusedValue
+from trace_recipe.recipe.yaml_reader import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from trace_recipe.recipe.marks import Located
 
 __all__ = ["MAX_INCLUDE_DEPTH", "Included", "merge_includes"]
 

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from trace_recipe.errors import Problem, RecipeError
 from trace_recipe.recipe.includes import Included, merge_includes
-from trace_recipe.recipe.marks import Marks, parse_yaml
+from trace_recipe.recipe.marks import Marks
 from trace_recipe.recipe.messages import Finding, model_findings, one_each, schema_findings
 from trace_recipe.recipe.model import Recipe
 from trace_recipe.recipe.params import Resolved, as_text, key_text, resolve_params
+from trace_recipe.recipe.yaml_reader import parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from trace_recipe.errors import Place, Problem, RecipeError
 from trace_recipe.recipe.kinds import PARAM_NAME
-from trace_recipe.recipe.marks import MAX_BYTES, Located, Path, Span
+from trace_recipe.recipe.marks import Located, Path, Span
 from trace_recipe.recipe.parts.param import PARAM_KINDS, Param
 from trace_recipe.recipe.quantities import RefusedValue
+from trace_recipe.recipe.yaml_reader import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
