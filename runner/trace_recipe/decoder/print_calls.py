@@ -17,7 +17,6 @@ from trace_recipe.decoder.print_fmt import Call, FieldRef, Name, PrintFmtError, 
 from trace_recipe.decoder.print_values import (
     MAX_REMEMBERED,
     CInteger,
-    Expressions,
     IntegerValue,
     PointerValue,
     Rows,
@@ -31,6 +30,7 @@ from trace_recipe.decoder.print_values import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trace_recipe.decoder.print_expressions import Expressions
     from trace_recipe.decoder.print_fmt import Node
 
 __all__ = ["compile_call"]

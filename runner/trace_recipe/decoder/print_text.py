@@ -12,6 +12,7 @@ import numpy as np
 
 from trace_recipe.decoder.print_bytes import array_text
 from trace_recipe.decoder.print_calls import compile_call
+from trace_recipe.decoder.print_expressions import Expressions
 from trace_recipe.decoder.print_fmt import PrintFmtError, parse_print_fmt
 from trace_recipe.decoder.print_ftrace import FtraceTexts
 from trace_recipe.decoder.print_printf import (
@@ -23,7 +24,7 @@ from trace_recipe.decoder.print_printf import (
 )
 from trace_recipe.decoder.print_symbols import SymbolNames
 from trace_recipe.decoder.print_syscalls import syscall_template
-from trace_recipe.decoder.print_values import Expressions, Rows, Typing, visible
+from trace_recipe.decoder.print_values import Rows, Typing, visible
 from trace_recipe.formats import FieldKind
 
 if TYPE_CHECKING:
