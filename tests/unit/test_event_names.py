@@ -128,11 +128,25 @@ def test_any_text_is_parsed_or_refused_inside_its_bounds(text):
     assert all(0 <= offset <= len(text) for offset in offsets)
 
 
-@given(st.text(alphabet="ab*?", max_size=12), st.text(alphabet="ab", max_size=12))
-def test_globs_match_as_the_standard_library_does(pattern, name):
-    import fnmatch
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("vfs_*", ["vfs_", "vfs_read"], ["vfs", "xvfs_read", "VFS_read"]),
+        ("*lock*", ["lock", "spin_lock_bh"], ["loc", "l*ck"]),
+        ("sys_?nlink", ["sys_unlink"], ["sys_nlink", "sys_uunlink"]),
+        ("v[a-f]s", ["vfs", "vas"], ["vgs", "v-s", "vs"]),
+        ("v[!a-f]s", ["vgs", "v-s"], ["vfs", "vs"]),
+        ("v[]x]s", ["v]s", "vxs"], ["v]x]s"]),
+        ("v[fs", ["v[fs"], ["vfs"]),
+        ("v.s+", ["v.s+"], ["vfs", "vfss"]),
+        ("vfs_read", ["vfs_read"], ["vfs_read\n", "vfs_reads"]),
+    ],
+)
+def test_a_glob_matches_whole_names(pattern, matching, others):
+    glob = Glob(pattern)
 
-    assert Glob(pattern).matches(name) == fnmatch.fnmatchcase(name, pattern)
+    assert glob.among(matching + others) == matching
+    assert [name for name in matching + others if glob.matches(name)] == matching
 
 
 def test_no_glob_takes_exponential_time():
