@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.buffer_sizes import default_buffer_bytes
 from trace_recipe.machine import LOCKDOWN
+from trace_recipe.needed_files import OF_ROOT
 from trace_recipe.permission import Permission
 from trace_recipe.policy import POLICY_FILE, RUN
 from trace_recipe.suggestions import listed
@@ -406,7 +407,7 @@ def examine_files(needs: Iterable[NeededFile], who: Invoker) -> tuple[Finding, .
             Finding(
                 Level.BAD, "files",
                 f"{who.name} (uid {who.uid}) lacks rights on {len(kept)} of {len(every)} files",
-                why="tracefs belongs to root, until root gives others rights",
+                why=OF_ROOT,
                 fix="run with sudo, or let root run the commands below",
             )
         )  # fmt: skip

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from trace_recipe.plan import Plan
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["NeededFile", "grants", "look_at_files", "needed_files", "refuse_lacking"]
+__all__ = ["OF_ROOT", "NeededFile", "grants", "look_at_files", "needed_files", "refuse_lacking"]
 
+OF_ROOT = "tracefs belongs to root, until root gives others rights"
 _INSTANCE_FILES = (
     "events/header_event",
     "events/header_page",
@@ -103,7 +104,7 @@ def refuse_lacking(tracefs: Tracefs, needs: Iterable[NeededFile], who: Invoker) 
         raise KernelLacksError(
             Problem(
                 f"{who.name} lacks rights on {len(lacking)} files of tracefs: {words}",
-                why="tracefs belongs to root, until root gives others rights",
+                why=OF_ROOT,
                 fix="`sudo trace-recipe doctor --for RECIPE` prints the commands that give just"
                 " those; or run it with sudo",
             )
