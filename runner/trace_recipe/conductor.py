@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from trace_recipe.collector import Collector, finished_manifest
 from trace_recipe.command import HeldCommand
+from trace_recipe.deliverer import Deliverer
 from trace_recipe.errors import (
     ApplyError,
-    OutputError,
     Problem,
     RecipeError,
     RestoreError,
@@ -30,15 +30,12 @@ from trace_recipe.formats import parse_header_page
 from trace_recipe.guardian import Guardian
 from trace_recipe.journal import Leftovers
 from trace_recipe.leftovers import LeftoversNote
-from trace_recipe.live_feed import LiveFeed
 from trace_recipe.manifest import Manifest, ReceiptEntry
 from trace_recipe.marker import Marker
-from trace_recipe.output_folder import OutputFolder, open_output_folder
-from trace_recipe.outputs import OutputFile, new_token, open_output_file, refuse_to_replace
+from trace_recipe.outputs import new_token
 from trace_recipe.plan import COMMAND, RUNNER, Plan
 from trace_recipe.recorder import Recorder
-from trace_recipe.recording import hold_recording, write_manifest
-from trace_recipe.scribe import Scribe
+from trace_recipe.recording import write_manifest
 from trace_recipe.spool import (
     Spool,
     make_recording_spool,
@@ -47,14 +44,14 @@ from trace_recipe.spool import (
     temporary_spool_path,
 )
 from trace_recipe.watcher import Watcher
-from trace_recipe.writer import Target, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from trace_recipe.drift import Drift
     from trace_recipe.interrupts import Interrupts
     from trace_recipe.invoker import Invoker
+    from trace_recipe.live_feed import LiveFeed
     from trace_recipe.receipt import Receipt
     from trace_recipe.recipe.model import Recipe
     from trace_recipe.resolver import ResolvedRecipe
@@ -65,7 +62,6 @@ __all__ = ["Conductor", "Monitor", "Progress", "RunResult"]
 _TICK_S = 0.25
 _LIVE_TICK_S = 0.1
 _LOOK_NS = 1_000_000_000
-_LIVE_SINKS = frozenset({"text", "jsonl", "csv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +137,7 @@ class Conductor:
         self.problems: list[Problem] = []
         self.exit_reason = ""
         self._token = new_token()
-        self._written = Written()
-        self._is_skipped = False
-        self._scribe: Scribe | None = None
+        self._deliverer = Deliverer(resolved.loaded, invoker, self._token)
         self._live: LiveFeed | None = None
         self._drifts: list[Drift] = []
 
@@ -153,10 +147,12 @@ class Conductor:
             self.tracefs = stack.enter_context(self.tracefs.held())
             note = LeftoversNote.write(self.state_directory, self.run_id, self._leftovers())
             stack.callback(note.discard)
-            opened = self._open_outputs(stack)
+            deliverer = self._deliverer
+            deliverer.open_outputs(stack)
             spool = self._make_spool()
             stack.callback(lambda: spool.close(self.invoker))
-            self._scribe = self._start_scribe(opened, stack)
+            # Forked before anything else is, and before threads are started.
+            deliverer.fork(self.stdout.fileno(), stack)
             command = self._hold_command(stack)
             leftovers = replace(
                 self._leftovers(),
@@ -171,7 +167,7 @@ class Conductor:
                 spool.reserve()
                 thread_ids = recorder.prepare()
                 bindings = {
-                    RUNNER: (os.getpid(), *thread_ids, guardian.pid, *self._scribe_ids()),
+                    RUNNER: (os.getpid(), *thread_ids, guardian.pid, *deliverer.pids),
                     COMMAND: (command.pid,) if command else (),
                 }
                 session = apply(
@@ -183,17 +179,18 @@ class Conductor:
                     leftovers=leftovers,
                 )
                 manifest, receipt, left = self._record(session, spool, recorder, command)
-            self._write(spool, opened)
+            self._deliver(spool)
+            self.problems += deliverer.problems
             if self.problems and not spool.is_kept:
                 spool.is_kept = True
-            self.problems += self._missing(manifest)
+            self.problems += deliverer.missing(manifest)
             if left is not None:
                 raise left
             limit = self.recipe.loss.max
             return RunResult(
                 manifest=manifest,
                 receipt=receipt,
-                outputs=() if self._is_skipped else tuple(name for name, _ in opened),
+                outputs=deliverer.delivered,
                 recording=spool.name if spool.is_kept else None,
                 problems=tuple(self.problems),
                 is_over_limit=limit is not None and manifest.lost > limit,
@@ -202,56 +199,12 @@ class Conductor:
 
     # -- before -------------------------------------------------------------------------------
 
-    def _open_outputs(self, stack: contextlib.ExitStack) -> list[tuple[str, _Opened]]:
-        opened: list[tuple[str, _Opened]] = []
-        for number, output in enumerate(self.recipe.outputs):
-            options = output.spec.model_dump(exclude={"path"})
-            try:
-                file = self._open_output(Path(output.spec.path), options)
-            except OutputError as error:
-                path = ("outputs", number)
-                place = self.resolved.loaded.marks.place(path)
-                raise OutputError(
-                    *(problem.at(place, f"outputs[{number}]") for problem in error.problems)
-                ) from error
-            if file is not None:
-                stack.callback(file.drop)
-            opened.append((output.spec.path, _Opened(output.sink, options, file)))
-        return opened
-
-    def _open_output(
-        self, path: Path, options: Mapping[str, object]
-    ) -> OutputFile | OutputFolder | None:
-        if str(path) == "-":
-            return None
-        loaded = self.resolved.loaded
-        sources = [loaded.path, *(name for name, _ in loaded.included)]
-        refuse_to_replace(path, sources, self.invoker)
-        if options.get("layout") == "per-event":
-            return open_output_folder(path, self.invoker, self._token)
-        return open_output_file(path, self.invoker, self._token)
-
     def _make_spool(self) -> Spool:
         if self.recording is not None:
             return make_recording_spool(self.recording, self.invoker)
         if not self.recipe.outputs:
             return make_recording_spool(recording_name(self.recipe.name), self.invoker)
         return make_temporary_spool(temporary_spool_path(self.run_id))
-
-    def _start_scribe(
-        self, opened: Sequence[tuple[str, _Opened]], stack: contextlib.ExitStack
-    ) -> Scribe | None:
-        """Fork what writes the outputs, before anything else is forked or threads are started."""
-        if not opened:
-            return None
-        live = next((one.target(name) for name, one in opened if one.is_live), None)
-        targets = [one.target(name) for name, one in opened if not one.is_live]
-        scribe = Scribe(targets, live=live, standard_output=self.stdout.fileno())
-        stack.callback(scribe.close)
-        return scribe
-
-    def _scribe_ids(self) -> tuple[int, ...]:
-        return () if self._scribe is None else (self._scribe.pid,)
 
     def _hold_command(self, stack: contextlib.ExitStack) -> HeldCommand | None:
         if self.recipe.run is None:
@@ -360,7 +313,7 @@ class Conductor:
         collector.write_texts()
         manifest = collector.manifest(self._cpus(), header.subbuf_size_bytes)
         write_manifest(spool.path, manifest)
-        self._live = self._open_live(collector, recorder, spool)
+        self._live = self._deliverer.go_live(self.tracefs, collector, recorder, spool)
         self._delay()
         with contextlib.ExitStack() as stack:
             marker = (
@@ -495,90 +448,11 @@ class Conductor:
                 )
             )
 
-    def _missing(self, manifest: Manifest) -> list[Problem]:
-        """Say how many events the kernel handed out to somebody else."""
-        found = self._written.events
-        if found is None or self._written.damages or found >= manifest.events:
-            return []
-        count = manifest.events - found
-        return [
-            Problem(
-                f"{count} events are missing: somebody else has read them from the buffer",
-                why=f"the kernel counted {manifest.events}, of which {found} came to us; what one"
-                " reader takes from a trace_pipe no other gets",
-                fix="find out who else traces on this machine, and run it again",
-            )
-        ]
-
-    # -- outputs ------------------------------------------------------------------------------
-
-    def _open_live(self, collector: Collector, recorder: Recorder, spool: Spool) -> LiveFeed | None:
-        scribe = self._scribe
-        if scribe is None or not scribe.is_live:
-            return None
-        collector.write_tables()
-        scribe.hold(spool.name, hold_recording(spool.path, shown_as=spool.name))
-        scribe.go_live({cpu: path.name for cpu, path, _ in recorder.spools})
-        return LiveFeed(self.tracefs, collector.instance, scribe)
-
-    def _write(self, spool: Spool, opened: list[tuple[str, _Opened]]) -> None:
+    def _deliver(self, spool: Spool) -> None:
+        if not self._deliverer.pids:
+            return
         if self.interrupts.skips_outputs:
-            self._skipped(spool)
-        elif self._scribe is not None:
+            self._deliverer.skip(spool)
+        else:
             self.monitor.phase("writing")
-            self._scribe.hold(spool.name, hold_recording(spool.path, shown_as=spool.name))
-            written = self._scribe.write(should_stop=lambda: self.interrupts.skips_outputs)
-            self._written = written
-            self._note(written)
-            if not (written.was_stopped or written.has_failed):
-                self._keep(opened, written)
-            elif written.was_stopped and any(one.file is not None for _, one in opened):
-                self._skipped(spool)
-            else:
-                self._is_skipped = True
-
-    def _note(self, written: Written) -> None:
-        self.problems += written.problems
-        self.problems += [
-            Problem(
-                f"CPU {one.cpu} is damaged at byte {one.offset_bytes}: {one.reason}",
-                why="the part behind it was decoded",
-            )
-            for one in written.damages
-        ]
-
-    def _keep(self, opened: list[tuple[str, _Opened]], written: Written) -> None:
-        for name, one in opened:
-            if one.file is not None:
-                try:
-                    one.file.keep(is_whole=name not in written.broken)
-                except OutputError as error:
-                    self.problems += error.problems
-
-    def _skipped(self, spool: Spool) -> None:
-        self._is_skipped = True
-        self.problems.append(
-            Problem(
-                "outputs were skipped",
-                why="you interrupted a second time",
-                fix=f"write them later: trace-recipe report {spool.name} --as text",
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    sink: str
-    options: dict[str, object]
-    file: OutputFile | OutputFolder | None
-
-    @property
-    def is_live(self) -> bool:
-        return self.file is None and self.sink in _LIVE_SINKS
-
-    def target(self, name: str) -> Target:
-        if isinstance(self.file, OutputFolder):
-            return Target(self.sink, name, self.options, open_file=self.file.open_file)
-        options = {key: value for key, value in self.options.items() if key != "layout"}
-        stream = None if self.file is None else self.file.stream
-        return Target(self.sink, name, options, stream=stream)
+            self._deliverer.write(spool, should_stop=lambda: self.interrupts.skips_outputs)
