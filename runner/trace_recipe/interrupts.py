@@ -14,9 +14,10 @@ import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "for_this_thread"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # timeout(1) sends its signal to the process and then to the group that the process is in.
@@ -83,3 +84,18 @@ class Interrupts:
     def skips_outputs(self) -> bool:
         """Whether the user asked twice: restore, but write no outputs."""
         return len(self.names) > 1
+
+
+@contextlib.contextmanager
+def for_this_thread() -> Iterator[None]:
+    """Keep the signals from threads that are started meanwhile, so that none of them takes one.
+
+    Only the main thread runs Python's handlers, and what another takes does not wake it. The kernel
+    asks the main thread first, but not while the process is stopped (Ctrl-Z): then whoever is first
+    after SIGCONT takes the signal (kernel/signal.c, complete_signal()).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import TracefsError
+from trace_recipe.interrupts import for_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,8 @@ class Recorder:
             lane.thread = threading.Thread(
                 target=self._run, args=(lane, started), name=f"record-cpu{lane.cpu}", daemon=True
             )
-            lane.thread.start()
+            with for_this_thread():
+                lane.thread.start()
         started.wait()
         return tuple(lane.thread_id for lane in self._lanes)
 

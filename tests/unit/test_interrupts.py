@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 from trace_recipe.interrupts import Interrupts
 
@@ -28,6 +29,22 @@ with Interrupts() as interrupts:
         interrupts.wait(0.0001)
         waits += 1
 print(waits)
+"""
+
+# A recorder's threads beside a wait.
+BESIDE_THREADS = """
+import sys
+from pathlib import Path
+from trace_recipe.interrupts import Interrupts
+from trace_recipe.recorder import Recorder
+recorder = Recorder(Path(sys.argv[1]), range(8))
+recorder.prepare()
+for _ in range(4):
+    with Interrupts() as interrupts:
+        print("waits", flush=True)
+        interrupts.wait(20)
+        print(*interrupts.names, flush=True)
+recorder.close()
 """
 
 
@@ -90,3 +107,31 @@ def test_the_handlers_of_before_come_back():
         assert signal.getsignal(signal.SIGTERM) != before
 
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_to_a_stopped_run_ends_the_wait_when_it_goes_on(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", BESIDE_THREADS, tmp_path], env=environment, text=True,
+        stdout=subprocess.PIPE,
+    ) as waiting:  # fmt: skip
+        assert waiting.stdout is not None
+        for _ in range(4):
+            assert waiting.stdout.readline() == "waits\n"
+            _until_state(waiting.pid, "S")
+            waiting.send_signal(signal.SIGSTOP)
+            _until_state(waiting.pid, "T")
+            started = time.monotonic()
+            waiting.send_signal(signal.SIGINT)
+            waiting.send_signal(signal.SIGCONT)
+
+            assert waiting.stdout.readline() == "SIGINT\n"
+            assert time.monotonic() - started < 15  # the whole wait is 20 s
+        assert waiting.wait() == 0
+
+
+def _until_state(pid: int, state: str) -> None:
+    ends_at = time.monotonic() + 20
+    while f") {state} " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < ends_at
+        time.sleep(0.005)
