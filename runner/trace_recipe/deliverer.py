@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trace_recipe.invoker import Invoker
     from trace_recipe.manifest import Manifest
     from trace_recipe.recipe.load import LoadedRecipe
+    from trace_recipe.recipe.parts.output import Readers
     from trace_recipe.recorder import Recorder
     from trace_recipe.spool import Spool
     from trace_recipe.tracefs import Tracefs
@@ -61,9 +62,9 @@ class Deliverer:
     def open_outputs(self, stack: contextlib.ExitStack) -> None:
         """Open every output under a name of its own; raises OutputError with its place."""
         for number, output in enumerate(self._loaded.recipe.outputs):
-            options = output.spec.model_dump(exclude={"path"})
+            options = output.spec.model_dump(exclude={"path", "readable_by"})
             try:
-                file = self._open(Path(output.spec.path), options)
+                file = self._open(Path(output.spec.path), options, output.spec.readable_by)
             except OutputError as error:
                 place = self._loaded.marks.place(("outputs", number))
                 raise OutputError(
@@ -141,14 +142,16 @@ class Deliverer:
             )
         ]
 
-    def _open(self, path: Path, options: Mapping[str, object]) -> OutputFile | OutputFolder | None:
+    def _open(
+        self, path: Path, options: Mapping[str, object], readable_by: Readers
+    ) -> OutputFile | OutputFolder | None:
         if str(path) == "-":
             return None
         sources = [self._loaded.path, *(name for name, _ in self._loaded.included)]
         refuse_to_replace(path, sources, self._invoker)
         if options.get("layout") == "per-event":
-            return open_output_folder(path, self._invoker, self._token)
-        return open_output_file(path, self._invoker, self._token)
+            return open_output_folder(path, self._invoker, self._token, readable_by=readable_by)
+        return open_output_file(path, self._invoker, self._token, readable_by=readable_by)
 
     def _keep(self) -> None:
         for name, one in self._opened:

@@ -15,7 +15,13 @@ from typing import IO, TYPE_CHECKING
 
 from trace_recipe.errors import OutputError, Problem
 from trace_recipe.invoker import acting_as
-from trace_recipe.outputs import OutputFile, make_folder, open_output_file, output_error
+from trace_recipe.outputs import (
+    OutputFile,
+    let_into_folder,
+    make_folder,
+    open_output_file,
+    output_error,
+)
 from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trace_recipe.invoker import Invoker
+    from trace_recipe.recipe.parts.output import Readers
 
 __all__ = ["LIST_FILE", "OutputFolder", "open_output_folder"]
 
@@ -42,12 +49,12 @@ class OutputFolder:
     """The directory itself: what has its name meanwhile may be another one."""
     earlier: frozenset[str]
     token: str = ""
+    readable_by: Readers = "owner"
     files: list[OutputFile] = field(default_factory=list)
 
     def open_file(self, name: str) -> IO[bytes]:
         """Open one more file in the directory; raises OutputError."""
-        path = self.path / name
-        opened = open_output_file(path, self.invoker, self.token, inside=self.fd)
+        opened = self._open(name)
         self.files.append(opened)
         return opened.stream
 
@@ -80,6 +87,15 @@ class OutputFolder:
             os.close(self.fd)
             self.fd = -1
 
+    def _open(self, name: str) -> OutputFile:
+        return open_output_file(
+            self.path / name,
+            self.invoker,
+            self.token,
+            inside=self.fd,
+            readable_by=self.readable_by,
+        )
+
     def _remove(self, name: str) -> None:
         with acting_as(self.invoker):
             try:
@@ -90,8 +106,7 @@ class OutputFolder:
                 raise output_error("remove", self.path / name, error) from error
 
     def _write_list(self, names: Iterable[str]) -> None:
-        path = self.path / LIST_FILE
-        file = open_output_file(path, self.invoker, self.token, inside=self.fd)
+        file = self._open(LIST_FILE)
         text = _HEADING + "".join(f"{name}\n" for name in sorted(names))
         try:
             file.stream.write(text.encode())
@@ -100,10 +115,12 @@ class OutputFolder:
             file.drop()
 
 
-def open_output_folder(path: Path, invoker: Invoker, token: str = "") -> OutputFolder:
+def open_output_folder(
+    path: Path, invoker: Invoker, token: str = "", *, readable_by: Readers = "owner"
+) -> OutputFolder:
     """Make the directory, or take one that holds earlier outputs only; raises OutputError.
 
-    The token is that of `open_output_file`.
+    The token and the readers are those of `open_output_file`.
     """
     make_folder(path, invoker)
     with acting_as(invoker):
@@ -111,9 +128,10 @@ def open_output_folder(path: Path, invoker: Invoker, token: str = "") -> OutputF
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise output_error("look into", path, error) from error
-        folder = OutputFolder(path, invoker, fd, frozenset(), token)
+        folder = OutputFolder(path, invoker, fd, frozenset(), token, readable_by)
         try:
             folder.earlier = _earlier(path, fd)
+            let_into_folder(fd, readable_by)
         except OSError as error:
             folder.drop()
             raise output_error("look into", path, error) from error

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from trace_recipe.invoker import Invoker
+    from trace_recipe.recipe.parts.output import Readers
 
 __all__ = [
     "OutputFile",
     "incomplete_output",
+    "let_into_folder",
     "make_folder",
     "new_token",
     "open_output_file",
@@ -47,6 +49,7 @@ _SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - the one place there that is for fil
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MODE = 0o600
 _FOLDER_MODE = 0o700
+_MODES: Mapping[Readers, int] = {"owner": _MODE, "group": 0o640, "everyone": 0o644}
 
 
 @dataclass(slots=True)
@@ -104,12 +107,18 @@ class OutputFile:
 
 
 def open_output_file(
-    path: Path, invoker: Invoker, token: str = "", *, inside: int | None = None
+    path: Path,
+    invoker: Invoker,
+    token: str = "",
+    *,
+    inside: int | None = None,
+    readable_by: Readers = "owner",
 ) -> OutputFile:
     """Open `path` for writing without following a link in its place; raises OutputError.
 
     Until it gets its name it bears the token, by which others find it; without one, a random one.
-    `inside` is its directory, when that is open: its name may be another one's meanwhile.
+    `inside` is its directory, when that is open: its name may be another one's meanwhile. It gets
+    mode 0600, 0640 or 0644 by who may read it, whatever the umask is.
     """
     with acting_as(invoker):
         try:
@@ -122,6 +131,8 @@ def open_output_file(
             _check_target(path, folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(part, flags, _MODE, dir_fd=folder)
+            if readable_by != "owner":
+                os.fchmod(fd, _MODES[readable_by])  # whatever the umask is
         except OSError as error:
             os.close(folder)
             raise output_error("open", path, error) from error
@@ -129,6 +140,13 @@ def open_output_file(
             os.close(folder)
             raise
     return OutputFile(path, os.fdopen(fd, "wb", buffering=1 << 20), invoker, folder, part)
+
+
+def let_into_folder(fd: int, readable_by: Readers) -> None:
+    """Let others list and enter an open directory whose files they may read."""
+    if readable_by != "owner":
+        readers = _MODES[readable_by] & 0o044
+        os.fchmod(fd, _FOLDER_MODE | readers | readers >> 2)
 
 
 def refuse_to_replace(path: Path, sources: Iterable[str], invoker: Invoker) -> None:

@@ -65,7 +65,8 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
     path = recipe(
         SCHED.replace(
             "[{text: out.txt}]",
-            "[{text: o.txt}, {jsonl: o.jsonl}, {csv: o.csv}, {trace-dat: o.dat}]",
+            "[{text: o.txt}, {jsonl: o.jsonl}, {csv: o.csv},"
+            " {trace-dat: {path: o.dat, readable_by: everyone}}]",
         )
     )
 
@@ -85,6 +86,7 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
     assert done.stderr.startswith(f"sched: {len(lines)} events in 0.3")
     assert (cli.directory / "o.dat").read_bytes()[3:10] == b"tracing"
     assert (cli.directory / "o.txt").stat().st_mode & 0o777 == 0o600
+    assert (cli.directory / "o.dat").stat().st_mode & 0o777 == 0o644
 
 
 def test_the_runner_is_not_in_its_own_trace(cli, recipe, untouched):

@@ -137,3 +137,18 @@ def test_a_directory_that_takes_the_name_meanwhile_is_not_touched(tmp_path):
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["precious.csv"]
     assert (tmp_path / "victim" / "precious.csv").read_text() == "precious"
     assert sorted(path.name for path in (tmp_path / "away").iterdir()) == [LIST_FILE, "new.csv"]
+
+
+@pytest.mark.parametrize(
+    ("readers", "folder_mode", "mode"),
+    [("owner", 0o700, 0o600), ("group", 0o750, 0o640), ("everyone", 0o755, 0o644)],
+)
+def test_who_may_read_the_files_may_list_the_directory(tmp_path, readers, folder_mode, mode):
+    events = tmp_path / "events"
+    folder = open_output_folder(events, INVOKER, readable_by=readers)
+    folder.open_file("a.csv")
+    folder.keep()
+    folder.drop()
+
+    assert events.stat().st_mode & 0o777 == folder_mode
+    assert {one.stat().st_mode & 0o777 for one in events.iterdir()} == {mode}

@@ -181,6 +181,19 @@ def test_the_mode_is_private_whatever_the_umask_says(tmp_path):
     assert (tmp_path / "o.txt").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("readers", "mode"), [("owner", 0o600), ("group", 0o640), ("everyone", 0o644)]
+)
+def test_who_may_read_it_is_asked_for_whatever_the_umask_says(tmp_path, readers, mode):
+    old = os.umask(0o077)
+    try:
+        open_output_file(tmp_path / "o.txt", INVOKER, readable_by=readers).keep()
+    finally:
+        os.umask(old)
+
+    assert (tmp_path / "o.txt").stat().st_mode & 0o777 == mode
+
+
 @pytest.fixture
 def theirs():
     """A directory that user 1234 owns, which others can get to."""

@@ -148,6 +148,7 @@ def test_a_message_has_place_key_line_caret_why_and_fix():
         (EVENTS + "outputs: [{trace-dat: '-'}]\n", "4:23", "'-' is not the path of a file", "name a file"),
         (EVENTS + "outputs: [{text: '-'}, {jsonl: '-'}]\n", "4:24", "two outputs go to standard output", "name a file for one of them"),
         (EVENTS + "outputs: [{text: a}, {csv: a}]\n", "4:22", "two outputs write the same file", "name another file"),
+        (EVENTS + "outputs: [{csv: {path: '-', readable_by: group}}]\n", "4:42", "standard output is no file whose readers could be chosen", "take the key out, or name a file"),
         (EVENTS + "outputs: [{csv: {path: '-', layout: per-event}}]\n", "4:24", "one file per event cannot go to standard output", "name a directory, or write layout: wide"),
         (EVENTS + "outputs: [{trace-dat: {path: a, version: 5}}]\n", "4:42", "must be 7 or 6, not the number 5", "write 7 or 6"),
         (EVENTS + "outputs: [{trace-dat: {path: a, version: 6, compression: zstd}}]\n", "4:58", "version 6 of trace.dat knows no compression", "take 'compression' out, or write version: 7"),

@@ -44,6 +44,7 @@ class Finding:
 
 
 # Words people use, and where the recipe says it.
+_MODES = frozenset(("chmod", "group", "mode", "permissions", "umask"))
 _SYNONYMS = {
     "event": "events: [system:name]",
     "filter": "filter, inside an entry of events: {event: system:name, filter: ...}",
@@ -404,6 +405,8 @@ def _unknown_key(path: Path, key: str, allowed: list[str]) -> Finding:
         fix = f"did you mean '{close[0]}'?"
     elif "any_of" in allowed and key in _homes():
         fix = "write it inside the alternatives: any_of: [{...}]"
+    elif "readable_by" in allowed and key in _MODES:
+        fix = "write it as readable_by: group (0640), or readable_by: everyone (0644)"
     elif synonym is not None and synonym != key:
         fix = f"write it as {synonym}"
     elif key in _homes():

@@ -12,10 +12,30 @@ from trace_recipe.recipe.parts.rules import NEVER, Model, Rule
 __all__ = ["CsvOutput", "JsonlOutput", "Output", "OutputSpec", "TextOutput", "TraceDatOutput"]
 
 
+Readers = Literal["owner", "group", "everyone"]
+_OWNER: Readers = "owner"
+
 _NAMES = Field(
     default=False,
     description="Print known flags of system calls by name where the format gives none.",
     examples=[True],
+)
+_READABLE_BY = Field(
+    default=_OWNER,
+    description="Who may read the file: its owner, the owner's group too (mode 0640), or everyone"
+    " (0644).",
+    examples=["group"],
+)
+_STDOUT_HAS_NO_READERS = Rule(
+    "readers_of_stdout",
+    "standard output is no file whose readers could be chosen",
+    lambda o: ("readable_by",) if o.path == "-" and "readable_by" in o.model_fields_set else None,
+    fix="take the key out, or name a file",
+    at=("readable_by",),
+    schema={
+        "if": {"properties": {"path": {"const": "-"}}, "required": ["path"]},
+        "then": {"properties": {"readable_by": NEVER}},
+    },
 )
 
 
@@ -29,6 +49,9 @@ class TextOutput(Model):
         examples=["trace.txt"],
     )
     names: bool = _NAMES
+    readable_by: Readers = _READABLE_BY
+
+    rules = (_STDOUT_HAS_NO_READERS,)
 
 
 class JsonlOutput(Model):
@@ -40,6 +63,9 @@ class JsonlOutput(Model):
         description="The file; '-' is standard output.", examples=["trace.jsonl"]
     )
     names: bool = _NAMES
+    readable_by: Readers = _READABLE_BY
+
+    rules = (_STDOUT_HAS_NO_READERS,)
 
 
 class CsvOutput(Model):
@@ -57,8 +83,10 @@ class CsvOutput(Model):
         description="One file for each event type, or one file with the columns of all.",
         examples=["per-event"],
     )
+    readable_by: Readers = _READABLE_BY
 
     rules = (
+        _STDOUT_HAS_NO_READERS,
         Rule(
             "many_files_to_stdout",
             "one file per event cannot go to standard output",
@@ -87,6 +115,7 @@ class TraceDatOutput(Model):
         description="How a file of version 7 is compressed.",
         examples=["none"],
     )
+    readable_by: Readers = _READABLE_BY
 
     rules = (
         Rule(
