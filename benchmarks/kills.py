@@ -368,8 +368,10 @@ def kill_runs(
         stack.callback(prctl, _PR_SET_CHILD_SUBREAPER, 0)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-")))
         for name in names:
+            if tracefs.exists(f"instances/{name}"):
+                continue  # in a machine, whose function commands keep it from being removed
             tracefs.make_instance(name)
-            if not os.environ.get(IN_VM):  # where function commands keep it from being removed
+            if not os.environ.get(IN_VM):
                 stack.callback(tracefs.remove_instance, name)
             make_messy(tracefs.instance(name))
         killer = _Killer(directory, Random(seed), recipes, slots=slots)
