@@ -24,7 +24,6 @@ from trace_recipe.journal import (
     boot_time_ns,
     journal_path,
     read_journal,
-    start_ticks,
 )
 from trace_recipe.leftovers import clear_leftovers
 
@@ -47,7 +46,9 @@ class Guardian:
     """The runner's side: tells the child what to watch, and sends it home."""
 
     def __init__(self, run_id: str, recipe: str, leftovers: Leftovers, directory: Path) -> None:
+        """Fork it; returns when no signal to the runner's process group can reach it any more."""
         read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+        detached, attached = os.pipe2(os.O_CLOEXEC)
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -56,6 +57,9 @@ class Guardian:
             finally:
                 os._exit(0)
         os.close(read_end)
+        os.close(attached)
+        os.read(detached, 1)  # ends when the child has closed all but its own pipe
+        os.close(detached)
 
     def keep(self, session_journal: Journal) -> None:
         """Leave everything as applied, and revert it when the time in the journal is up.
@@ -66,11 +70,13 @@ class Guardian:
         os.close(self._write_end)
         self._write_end = -1
         session_journal.close()
-        while start_ticks(self.pid) is not None:
+        while not self._has_ended():
             state = read_journal(session_journal.path)
             if state is not None and state.pid == self.pid:
                 return
             time.sleep(_ADOPT_WAIT_S)
+        if read_journal(session_journal.path) is None:  # the time was up so soon: all is back
+            return
         raise RestoreError(
             Problem(
                 "the process that was to revert it has vanished",
@@ -88,6 +94,12 @@ class Guardian:
         self._write_end = -1
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+
+    def _has_ended(self) -> bool:
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # our parent ignores SIGCHLD, and so do we: nothing is kept
+            return True
 
     def _tell(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # killed: the journal stays for `recover`
