@@ -1,5 +1,6 @@
 """What every test on the real tracefs needs: the mount, and a machine that is left as it was."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -16,6 +17,12 @@ from tests.requirements import need
 from tests.tracefs_tree import differences, snapshot
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a runner of tests under nohup ignores it for all
+# Who starts the tests decides neither on whose behalf runs act nor how wide a help text is.
+for _name in (
+    *("SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"),
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"),
+):
+    os.environ.pop(_name, None)
 SWEPT = "crash sweep"
 ROOT = Path(__file__).parent.parent
 MARK = "TRACE_RECIPE_TEST"  # by which a test finds the processes that it has started
@@ -34,7 +41,16 @@ def _tracefs_is_there(request):
     if not clock.exists():
         subprocess.run(["mount", "-t", "tracefs", "nodev", str(clock.parent)], check=False)
     need("tracefs", is_there=clock.exists(), reason="no tracefs here, and it cannot be mounted")
-    # Two test runs on one machine take turns: each compares the whole tree.
+    with tracefs_turn():
+        yield
+
+
+@contextlib.contextmanager
+def tracefs_turn() -> Iterator[None]:
+    """Let two test runs on one machine take turns: each compares the whole tree.
+
+    Every test on the tracefs has its turn; what is made for a whole module needs one of its own.
+    """
     with open(LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
