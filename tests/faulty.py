@@ -1,4 +1,4 @@
-"""The command line on a kernel whose CPU 0 cannot be read any more after a moment.
+"""The command line on a kernel whose CPU 0 cannot be read any more after some events.
 
     python -m tests.faulty run recipe.yaml
 
@@ -8,24 +8,26 @@ A closed terminal stands in for the CPU's trace_pipe_raw from then on: it answer
 import os
 import sys
 import threading
+import time
 
 from trace_recipe.__main__ import main
+from trace_recipe.recorder import parse_stats
 from trace_recipe.tracefs import Tracefs
 
-WORKS_FOR_S = 0.7
+WORKS_FOR_EVENTS = 10_000
 _open_raw = Tracefs.open_raw
 
 
 def _faulty(self: Tracefs, cpu: int) -> int:
     fd = _open_raw(self, cpu)
     if cpu == 0:
-        timer = threading.Timer(WORKS_FOR_S, _break, (fd,))
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=_break, args=(self, fd), daemon=True).start()
     return fd
 
 
-def _break(fd: int) -> None:
+def _break(instance: Tracefs, fd: int) -> None:
+    while parse_stats(0, instance.read("per_cpu/cpu0/stats")).read_events < WORKS_FOR_EVENTS:
+        time.sleep(0.01)
     master, slave = os.openpty()
     os.close(slave)
     os.set_blocking(master, False)
