@@ -1,8 +1,10 @@
 """`run` from its recipe to its outputs on the real tracefs, ended in every way there is."""
 
+import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -61,6 +63,11 @@ def _wait_for_instance(name: str, running: subprocess.Popen[str] | None = None) 
     raise AssertionError("no instance appeared")
 
 
+def _records(text: str):
+    """Return the objects of JSON lines: events, and what was lost where others keep a CPU busy."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouched):
     path = recipe(
         SCHED.replace(
@@ -74,16 +81,19 @@ def test_a_run_writes_all_four_outputs_with_the_same_events(cli, recipe, untouch
 
     assert done.returncode == 0, done.stderr
     assert "(duration)" in done.stderr
-    lines = [json.loads(line) for line in (cli.directory / "o.jsonl").read_text().splitlines()]
     texts = [
         line
-        for line in (cli.directory / "o.txt").read_text().splitlines()
+        for line in (cli.directory / "o.txt").read_text().split("\n")
         if line and not line.startswith("#")
     ]
-    rows = (cli.directory / "o.csv").read_text().splitlines()[1:]
-    assert len(lines) > 0
-    assert len(lines) == len(texts) == len(rows)
-    assert done.stderr.startswith(f"sched: {len(lines)} events in 0.3")
+    with (cli.directory / "o.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    records = _records((cli.directory / "o.jsonl").read_text())
+    count = sum("event" in one for one in records)
+    assert count > 0
+    assert len(records) == len(texts) == len(rows)
+    told = re.match(rf"sched: {count} events in (\d+\.\d\d) s", done.stderr)
+    assert told and float(told[1]) >= 0.3
     assert (cli.directory / "o.dat").read_bytes()[3:10] == b"tracing"
     assert (cli.directory / "o.txt").stat().st_mode & 0o777 == 0o600
     assert (cli.directory / "o.dat").stat().st_mode & 0o777 == 0o644
@@ -98,7 +108,7 @@ def test_the_runner_is_not_in_its_own_trace(cli, recipe, untouched):
 
     assert running.returncode == 0, err
     report = cli("report", "r.rec", "--as", "jsonl").stdout
-    pids = {json.loads(line)["pid"] for line in report.splitlines()}
+    pids = {one["pid"] for one in _records(report) if "event" in one}
     assert pids
     assert running.pid not in pids
 
@@ -115,10 +125,8 @@ def test_a_command_is_traced_alone_and_its_end_ends_the_run(cli, recipe, untouch
 
     assert done.returncode == 0, done.stderr
     assert "command ended with status 0" in done.stderr
-    names = [
-        json.loads(line)["fields"]["filename"]
-        for line in (cli.directory / "o.jsonl").read_text().splitlines()
-    ]
+    records = _records((cli.directory / "o.jsonl").read_text())
+    names = [one["fields"]["filename"] for one in records]
     assert names == ["/bin/sh", "/bin/true", "/bin/true"]
 
 
@@ -134,7 +142,7 @@ outputs: [%s]
 
 def test_what_a_command_prints_does_not_get_among_the_results(cli, recipe, untouched):
     done = cli("run", str(recipe(TALKING % '{jsonl: "-"}')))
-    assert [json.loads(line)["pid"] for line in done.stdout.splitlines()]
+    assert [one["pid"] for one in _records(done.stdout)]
     assert done.stderr.splitlines()[0] == "said"
 
     done = cli("run", str(recipe(TALKING % "{jsonl: o.jsonl}")), "--json")
@@ -149,7 +157,7 @@ def test_a_command_that_takes_too_long_ends_with_all_that_it_has_started(cli, re
     path = recipe(
         "recipe: v1\nname: late\nevents: ['sched:sched_process_exec']\n"
         "run:\n  command: [/bin/sh, -c, '(sleep 1000 & echo $! > pid); sleep 1000']\n"
-        "  timeout: 500ms\noutputs: [{jsonl: o.jsonl}]\n"
+        "  timeout: 2s\noutputs: [{jsonl: o.jsonl}]\n"
     )
 
     done = cli("run", str(path))
@@ -306,7 +314,7 @@ def _mess_up(instance: Path) -> None:
 
     write("events/sched/sched_switch/filter", 'prev_prio > 10 && next_comm != "bash"')
     write("events/sched/sched_switch/enable", "1")
-    write("events/sched/sched_waking/trigger", "traceoff:5 if prio == 3")
+    write("events/sched/sched_waking/trigger", "traceoff:5 if pid < 0")
     write("events/sched/sched_waking/filter", "prio < 200")
     write("trace_clock", "boot")
     write("options/sym-offset", "1")
@@ -327,9 +335,8 @@ def test_the_receipt_and_the_manifest_are_in_the_recording(cli, recipe, untouche
     jsonschema.Draft202012Validator(schema).validate(manifest)
     assert manifest["exit_reason"] == "duration"
     assert {line["outcome"] for line in manifest["receipt"]} == {"restored"}
-    assert manifest["events"] == sum(
-        1 for _ in cli("report", "kept.rec", "--as", "jsonl").stdout.splitlines()
-    )
+    records = _records(cli("report", "kept.rec", "--as", "jsonl").stdout)
+    assert manifest["events"] == sum("event" in one for one in records)
 
 
 def test_real_event_records_fit_their_schema(cli, recipe, untouched):
@@ -356,7 +363,7 @@ def test_lost_events_are_told_and_can_fail_the_run(cli, recipe, untouched):
     assert done.returncode == 7, done.stderr
     assert "events were lost, 0 are tolerated" in done.stderr
     assert "state: restored" in done.stderr
-    records = [json.loads(line) for line in (cli.directory / "o.jsonl").read_text().splitlines()]
+    records = _records((cli.directory / "o.jsonl").read_text())
     gaps = [record for record in records if "event" not in record]
     assert len(gaps) > 0
 
