@@ -66,6 +66,6 @@ def mixed_recipe(
         "buffer": {"size": buffer_size},
         "clock": "mono",
         "loss": {"max": 0, "action": "fail"},
-        "run": {"command": mixed_command(turns=turns, directory=directory), "timeout": "60s"},
+        "run": {"command": mixed_command(turns=turns, directory=directory), "timeout": "240s"},
         "outputs": [{"trace-dat": "trace.dat"}],
     }

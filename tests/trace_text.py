@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trace_recipe.decoder import decode
+from trace_recipe.decoder.print_values import visible
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
@@ -35,6 +36,8 @@ TRACEFS = Path("/sys/kernel/tracing")
 # Before Linux 6.18 the arguments of system calls were in hex without 0x; the newer form is ours.
 SYSTEM_CALL_PREFIX = re.compile(r"(?<=: )0x(?=[0-9a-f]+[,)])")
 LOST_STRING = re.compile(r"(comm|dev)= |bdi :|gfp_flags=$")  # by Linux 6.1 without hash-ptr
+INSIDE_A_NAME = re.compile(r"comm=[^=]*\Z")
+EVENT_NAME = re.compile(r"\b\w+: ")
 POINTER = re.compile(r"\b[0-9a-f]{16}\b")  # hashed by the kernel
 
 
@@ -48,9 +51,17 @@ def put(path: Path, text: object) -> None:
 
 
 def kernel_lines(directory: Path) -> list[str]:
-    """Return the lines of the `trace` file, which reading does not consume."""
-    text = (directory / "trace").read_bytes().decode("utf-8", "backslashreplace")
-    return text.split("\n")
+    """Return the lines of the `trace` file, which reading does not consume.
+
+    Other tasks may have any bytes in their names, line ends too, and the kernel prints them.
+    """
+    lines: list[str] = []
+    for line in (directory / "trace").read_bytes().decode("utf-8", "surrogateescape").split("\n"):
+        if lines and INSIDE_A_NAME.search(lines[-1]) and not EVENT_NAME.search(line):
+            lines[-1] += f"\n{line}"
+        else:
+            lines.append(line)
+    return list(map(visible, lines))
 
 
 def saved_cmdlines() -> dict[int, str]:

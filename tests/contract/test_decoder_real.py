@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trace_text import kernel_lines
 from trace_recipe.decoder import LiveDecoder, decode
+from trace_recipe.decoder.print_values import visible
 from trace_recipe.events import ArrayPages, Buffer, Events, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 
@@ -22,6 +24,10 @@ EVENTS = (
     "sched/sched_waking",
 )
 LINE = re.compile(r"-(\d+)\s+\[(\d+)\] \S+\s+(\d+)\.(\d{6}): (\w+): (.*)$")
+SWITCH = re.compile(
+    r"prev_comm=(.*) prev_pid=(\d+) prev_prio=-?\d+ prev_state=\S+ ==>"
+    r" next_comm=(.*) next_pid=(\d+) next_prio=-?\d+"
+)
 
 
 def put(path, text):
@@ -110,7 +116,7 @@ def trace_data(instance):
 
 
 def text_of(raw):
-    return raw.tobytes().partition(b"\0")[0].decode()
+    return visible(raw.tobytes().partition(b"\0")[0].decode("utf-8", "surrogateescape"))
 
 
 def lines_of(batches):
@@ -147,21 +153,16 @@ def said(name, row):
     return f"{text_of(row['prev_comm'])} {row['prev_pid']} {text_of(row['next_comm'])} {row['next_pid']}"
 
 
-def lines_of_kernel(text):
+def lines_of_kernel(texts):
     lines = []
-    for line in text.splitlines():
-        if line.startswith("#"):
+    for text in filter(None, texts):
+        if text.startswith("#"):
             continue
-        found = LINE.search(line)
-        assert found, line
+        found = LINE.search(text)
+        assert found, text
         pid, cpu, seconds, micros, name, rest = found.groups()
         if name == "sched_switch":
-            words = dict(
-                word.split("=", 1) for word in rest.replace("==> ", "").split(" ") if "=" in word
-            )
-            rest = " ".join(
-                words[key] for key in ("prev_comm", "prev_pid", "next_comm", "next_pid")
-            )
+            rest = " ".join(SWITCH.fullmatch(rest).groups())
         lines.append((int(pid), int(cpu), int(seconds) * 1_000_000 + int(micros), name, rest))
     return lines
 
@@ -174,7 +175,7 @@ def test_every_event_is_the_kernels_own_in_count_order_time_and_fields(instance,
     put(instance / "buffer_subbuf_size_kb", subbuf_kb)
     put(instance / "buffer_size_kb", 8192)
     record_own_children(instance, 700)
-    expected = lines_of_kernel((instance / "trace").read_text(errors="surrogateescape"))
+    expected = lines_of_kernel(kernel_lines(instance))
     data = trace_data(instance)
     assert data.buffers[0].subbuf_size_bytes == subbuf_kb * 1024
     assert len(expected) > 5000

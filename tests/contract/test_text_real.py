@@ -138,7 +138,5 @@ def test_columns_that_an_option_takes_away_are_not_there(instance, option):
 @pytest.mark.parametrize("clock", ["local", "counter", "boot"])
 def test_times_are_seconds_or_ticks_as_the_clock_counts(instance, clock):
     put(instance / "trace_clock", clock)
-    for name in os.listdir(instance / "per_cpu")[1:]:  # one CPU: `local` gives no order over CPUs
-        put(instance / "per_cpu" / name / "buffer_size_kb", 8)
     record(instance, ("sched",))
     assert_equal_text(instance, in_order=False)

@@ -36,6 +36,11 @@ EVENTS = (
     "syscalls:sys_enter_openat",
     "syscalls:sys_exit_openat",
 )
+# The names of other tasks may hold line ends, and trace-cmd prints them as they are.
+PREV, NEXT, WOKEN = (
+    f"({name} == 0 || {name} == {os.getpid()})" for name in ("prev_pid", "next_pid", "pid")
+)
+FILTERS = {"sched/sched_switch": f"{PREV} && {NEXT}", "sched/sched_waking": WOKEN}
 VARIANTS = [(7, "zstd"), (7, "none"), (6, "none")]
 TIMEOUT_S = 60
 
@@ -55,6 +60,8 @@ class Instance:
             self.write("buffer_subbuf_size_kb", str(self.subbuf_size_kb))
             self.write("trace_clock", "mono")
             self.write("set_event_pid", str(os.getpid()))
+            for event, text in FILTERS.items():
+                self.write(f"events/{event}/filter", text)
             for event in EVENTS:
                 self.write(f"events/{event.replace(':', '/')}/enable", "1")
         except BaseException:
@@ -157,7 +164,7 @@ def trace_data(header, *buffers):
 def recorded():
     is_there = os.geteuid() == 0 and (TRACING / "instances").is_dir()
     need("tracefs", is_there=is_there, reason="no tracefs that we may write")
-    with Instance(f"trace-recipe-dat-{os.getpid()}") as instance:
+    with Instance(f"test-dat-{os.getpid()}") as instance:
         return trace_data(*instance.record(busy))
 
 
@@ -166,8 +173,8 @@ def two_instances():
     is_there = os.geteuid() == 0 and (TRACING / "instances").is_dir()
     need("tracefs", is_there=is_there, reason="no tracefs that we may write")
     with (
-        Instance(f"trace-recipe-dat-a{os.getpid()}") as first,
-        Instance(f"trace-recipe-dat-b{os.getpid()}", subbuf_size_kb=16) as second,
+        Instance(f"test-dat-a{os.getpid()}") as first,
+        Instance(f"test-dat-b{os.getpid()}", subbuf_size_kb=16) as second,
     ):
         header, one = first.record(busy)
         return trace_data(header, one, second.record(busy)[1])
