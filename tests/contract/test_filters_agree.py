@@ -80,10 +80,10 @@ class Instance:
 
 @pytest.fixture(scope="module")
 def instance():
-    path = _tracefs_root() / "instances" / f"trace-recipe-filters-{os.getpid()}"
+    path = _tracefs_root() / "instances" / f"test-filters-{os.getpid()}"
     path.mkdir()
     try:
-        # Off, so that no trigger fires and counts down between a write and a read.
+        # Off, so that no traceoff fires and counts down between a write and a read.
         assert _write(path / "tracing_on", "0")
         yield Instance(path)
     finally:
@@ -254,10 +254,10 @@ def _generated(dice, event):
     "text",
     [
         "stacktrace",
-        "stacktrace:5 if prev_prio < 10",
+        "stacktrace:5 if prev_pid < 0",
         "traceoff:1",
         "traceon if prev_comm == 'nobody at all'",
-        "enable_event:irq:irq_handler_entry:3 if prev_pid == 1",
+        "enable_event:irq:irq_handler_entry:3 if prev_pid < 0",
         "disable_event:irq:irq_handler_entry",
     ],
 )
