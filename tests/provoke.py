@@ -95,10 +95,21 @@ def retransmits():
         client.setblocking(False)
         client.connect_ex(server.getsockname())
         clients.append(client)
-    time.sleep(1.6)  # the first retransmission comes after one second
+    ends_at = time.monotonic() + 30
+    while not _retransmitted():  # the first one comes after a second
+        if time.monotonic() > ends_at:
+            raise AssertionError("nothing was sent again")
+        time.sleep(0.05)
     for client in clients:
         client.close()
     server.close()
+
+
+def _retransmitted():
+    """Count the segments that this network has sent again."""
+    with open("/proc/self/net/snmp") as file:
+        names, numbers = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(numbers[names.index("RetransSegs")])
 
 
 def _loopback_up():
