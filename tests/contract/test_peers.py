@@ -24,7 +24,7 @@ RECIPE = """
 recipe: v1
 name: {name}
 events: ["syscalls:sys_enter_getppid"]
-duration: 60s
+duration: 600s
 outputs: [{{jsonl: {name}.jsonl}}]
 """
 
@@ -83,9 +83,10 @@ def test_what_others_read_out_of_our_buffer_is_told(cli, recipe, untouched):
     answer = _end(running)
     lines = (cli.directory / "emptied.jsonl").read_text().splitlines()
 
-    assert taken.count(b"sys_getppid") + len(lines) == CALLS == answer["events"]
+    # Other tasks make the same call, a shell when it starts.
+    assert taken.count(b"sys_getppid") + len(lines) == answer["events"] >= CALLS
     (problem,) = answer["problems"]
-    missing = CALLS - len(lines)
+    missing = answer["events"] - len(lines)
     assert missing > 0
     assert problem["what"].startswith(f"{missing} events are missing: somebody else has read them")
     assert not answer["ok"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import need_two_cpus
 from tests.tracefs_tree import is_recording
 
 pytestmark = pytest.mark.tracefs
@@ -57,11 +58,11 @@ def test_a_reader_that_reads_nothing_does_not_keep_the_kernel_tracing(untouched,
     running = cli.start("run", str(recipe(FLOOD.format(duration="3s"))))
     instance = _instance("rev-flood", running)
 
-    assert _gone(instance, within_s=15)
+    assert _gone(instance, within_s=60)
     out, err = running.communicate(timeout=100)
     assert running.returncode == 0, err
-    events = sum(1 for line in out.splitlines() if "sys_enter:" in line or "NR " in line)
-    assert f"rev-flood: {events} events in 3." in err
+    events = sum(" NR " in line for line in out.split("\n"))
+    assert f"rev-flood: {events} events in " in err
 
 
 def test_ctrl_c_works_while_the_reader_reads_nothing(untouched, cli, recipe):
@@ -70,7 +71,7 @@ def test_ctrl_c_works_while_the_reader_reads_nothing(untouched, cli, recipe):
     time.sleep(1.5)
 
     running.send_signal(signal.SIGINT)
-    assert _gone(instance, within_s=15)
+    assert _gone(instance, within_s=30)
     time.sleep(0.3)  # a second one within 0.2 s is the same wish
     running.send_signal(signal.SIGINT)
     assert running.wait(timeout=30) == 130
@@ -102,11 +103,12 @@ def test_a_journal_removed_during_the_run_is_still_the_way_back(untouched, cli, 
 
 
 def test_what_was_recorded_is_written_when_the_restore_fails(untouched, cli, recipe):
-    running = cli.start("run", str(recipe(QUIET.format(duration="1500ms", more=""))))
+    running = cli.start("run", str(recipe(QUIET.format(duration="60s", more=""))))
     instance = _instance("rev-quiet", running)
     held = os.open(instance / "tracing_on", os.O_RDONLY)
     try:
         subprocess.run(["/bin/true"], check=True)
+        running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
     finally:
         os.close(held)
@@ -122,6 +124,7 @@ def test_what_was_recorded_is_written_when_the_restore_fails(untouched, cli, rec
 def test_markers_are_written_when_the_top_level_has_them_off_and_only_one_cpu_is_traced(
     untouched, cli, recipe
 ):
+    need_two_cpus()
     off = Path("/sys/kernel/tracing/options/markers")
     more = (
         "scope: {cpus: [0]}\n"

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.waiting import WAITING, let_it_end
 from trace_recipe import cli
 from trace_recipe.sinks import SINKS
 
@@ -18,17 +19,18 @@ RECIPE = """
 recipe: v1
 name: rights
 events: ["raw_syscalls:sys_enter"]
-duration: 400ms
-outputs: [{text: "-"}, {csv: tried.json}, {jsonl: events.jsonl}]
+{ends}
+outputs: {outputs}
 """
 NOBODY = ["65534"] * 4
-BUSY = "import os, time\nwhile True: os.getppid(); time.sleep(0.01)"
+BUSY = "import os, time\nprint(flush=True)\nwhile True: os.getppid(); time.sleep(0.01)"
 
 
 @pytest.fixture
 def busy():
     """A process with system calls: a machine may have no others for seconds."""
-    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"\n"
         yield
         process.kill()
 
@@ -58,7 +60,8 @@ def test_what_decodes_and_writes_has_no_right_of_root(
 ):
     for name in ("text", "csv"):
         monkeypatch.setitem(SINKS, name, "tests.greedy_sink:GreedySink")
-    path = recipe(RECIPE)
+    outputs = '[{text: "-"}, {csv: tried.json}, {jsonl: events.jsonl}]'
+    path = recipe(RECIPE.format(ends="duration: 400ms", outputs=outputs))
     if sudo:
         for one in (tmp_path, *tmp_path.parents[:2]):
             one.chmod(0o755)
@@ -77,9 +80,8 @@ def test_what_decodes_and_writes_has_no_right_of_root(
         assert tried["errnos"]["read a file of root's"] == errno.EACCES
         assert tried["errnos"]["open tracefs"] == errno.EACCES
     assert (tmp_path / "tried.json").stat().st_uid == (1234 if sudo else 0)
-    pids = {
-        json.loads(line)["pid"] for line in (tmp_path / "events.jsonl").read_text().splitlines()
-    }
+    records = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    pids = {one["pid"] for one in records if "event" in one}
     assert pids
     assert pids.isdisjoint({live["pid"], written["pid"], os.getpid()})
 
@@ -87,7 +89,8 @@ def test_what_decodes_and_writes_has_no_right_of_root(
 def test_a_process_that_shows_events_and_is_killed_does_not_stop_the_recording(
     untouched, busy, cli, recipe
 ):
-    path = recipe(RECIPE.replace("400ms", "3s").replace("{csv: tried.json}, ", ""))
+    outputs = '[{text: "-"}, {jsonl: events.jsonl}]'
+    path = recipe(RECIPE.format(ends=WAITING, outputs=outputs))
     running = cli.start("run", str(path), "--recording", "kept.rec")
     assert running.stdout is not None
     assert running.stdout.readline().startswith("# tracer")
@@ -95,6 +98,7 @@ def test_a_process_that_shows_events_and_is_killed_does_not_stop_the_recording(
     children = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     (pid,) = [pid for uid, pid in map(str.split, children.splitlines()) if uid == NOBODY[0]]
     os.kill(int(pid), signal.SIGKILL)
+    let_it_end(cli)
     _, err = running.communicate(timeout=60)
     done = cli("report", "kept.rec", "--as", "jsonl", "-o", "again.jsonl")
 
