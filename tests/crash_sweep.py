@@ -67,8 +67,8 @@ __all__ = [
 
 MOUNT = Path("/sys/kernel/tracing")
 MESSY_INSTANCE = "messy-sweep"
-BINDINGS = {RUNNER: (70001, 70002), COMMAND: (70003,)}
-"""Pids above the kernel's default pid_max: no thread of the test has one."""
+BINDINGS = {RUNNER: (4300001, 4300002), COMMAND: (4300003,)}
+"""Above the kernel's PID_MAX_LIMIT: no task of any machine has one."""
 HOWS = ("after", "twice", "refused", "torn")
 """Killed after a call; killed, and the recovery killed too; a call refused; a line half written."""
 SUMMARY = "crash sweep"
@@ -89,12 +89,12 @@ EVENTS = """
 events:
   - event: sched:sched_waking
     filter: pid < 100
-    triggers: ["stacktrace:3 if pid == 99996", "enable_event:sched:sched_kthread_stop:1"]
+    triggers: ["stacktrace:3 if pid == 4999996", "enable_event:sched:sched_kthread_stop:1"]
   - {event: sched:sched_wakeup, filter: 'comm == "swept"'}
 options: {sym-offset: false, stacktrace: false}
 clock: mono
 buffer: {size: 200K, mode: discard, watermark: 10}
-scope: {cpus: "0", pids: [99980, command], exclude_pids: [99981], follow: true}
+scope: {cpus: "0", pids: [4194304, command], exclude_pids: [4194303], follow: true}
 """
 SUB_BUFFERS = """
 events: [sched:sched_kthread_stop]
@@ -103,7 +103,7 @@ buffer: {size: 400K, subbuf: 16K}
 FUNCTIONS = """
 tracer: function
 functions: {only: [vfs_open, vfs_fallocate], not: [vfs_open]}
-scope: {pids: [99980, command], exclude_pids: [99981], follow: true}
+scope: {pids: [4194304, command], exclude_pids: [4194303], follow: true}
 options: {func_stack_trace: true}
 """
 GRAPH = """
@@ -131,7 +131,7 @@ options: {printk-msg-only: true}
 # Where somebody else has a traceoff on the event, the kernel refuses ours, the very last step.
 CLASH = """
 events:
-  - {event: sched:sched_waking, filter: pid < 50, triggers: ["traceoff:2 if pid == 99995"]}
+  - {event: sched:sched_waking, filter: pid < 50, triggers: ["traceoff:2 if pid == 4999995"]}
 options: {sym-offset: true}
 clock: global
 """

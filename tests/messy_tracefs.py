@@ -1,7 +1,8 @@
 """A tracefs that somebody else has been at: what must be found again, file by file, after a run.
 
 The values are never defaults, and no trigger, count or pid of them is met by accident, so that the
-tree stands still. What a kernel does not have is left out; what it has must take its value.
+tree stands still: no task has a pid above 4194304. What a kernel does not have is left out; what it
+has must take its value.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["MESS", "Setting", "make_messy"]
 WAKING, WAKEUP, STOP = (
     f"events/sched/{name}" for name in ("sched_waking", "sched_wakeup", "sched_kthread_stop")
 )
-NEVER = "if pid == 99999"
+NEVER = "if pid == 4999999"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,18 @@ MESS = (
     _real("events/synthetic/messy_ns/trigger", "hist:name=messy:keys=pid:vals=lat:size=128:pause\n",
           "events/synthetic/messy_ns/hist"),
     Setting(f"{WAKING}/trigger", f"traceoff:5 {NEVER}\n"),
-    Setting(f"{WAKING}/trigger", "disable_event:sched:sched_wakeup:9 if pid == 99998\n"),
+    Setting(f"{WAKING}/trigger", "disable_event:sched:sched_wakeup:9 if pid == 4999998\n"),
     Setting(f"{WAKEUP}/trigger", f"stacktrace {NEVER}\n"),
     Setting(f"{STOP}/trigger", f"snapshot:2 {NEVER}\n", needs="snapshot"),
     _real("events/messy/fallocate/trigger", "traceon if __probe_ip == 1\n", "kprobe_events"),
     Setting(f"{WAKING}/filter", 'comm == "nobody at all"\n'),
-    Setting(f"{WAKEUP}/filter", "pid == 99997\n"),
+    Setting(f"{WAKEUP}/filter", "pid == 4999997\n"),
     Setting(f"{STOP}/filter", "nope == 1\n", is_refused=True),
     _real("events/messy/fallocate/filter", "__probe_ip == 7\n", "kprobe_events"),
-    Setting("set_event_pid", "99990 99991\n"),
-    Setting("set_event_notrace_pid", "99992\n"),
-    Setting("set_ftrace_pid", "99990\n"),
-    Setting("set_ftrace_notrace_pid", "99993 99994\n"),
+    Setting("set_event_pid", "4999990 4999991\n"),
+    Setting("set_event_notrace_pid", "4999992\n"),
+    Setting("set_ftrace_pid", "4999990\n"),
+    Setting("set_ftrace_notrace_pid", "4999993 4999994\n"),
     Setting("set_ftrace_filter", "vfs_fallocate\nvfs_write\n"),
     Setting("set_ftrace_filter", "vfs_mkobj:traceoff:7\n"),
     Setting("set_ftrace_notrace", "vfs_write\n"),
