@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-__all__ = ["need", "need_command"]
+__all__ = ["need", "need_command", "need_two_cpus"]
 
 
 def need(name: str, *, is_there: bool, reason: str) -> None:
@@ -29,3 +29,9 @@ def need_command(name: str) -> str:
     need(name, is_there=path is not None, reason=f"no program {name!r} on this machine")
     assert path is not None
     return path
+
+
+def need_two_cpus() -> None:
+    """Require CPUs 0 and 1, on which the running test works."""
+    is_there = {0, 1} <= os.sched_getaffinity(0)
+    need("two-cpus", is_there=is_there, reason="CPUs 0 and 1 are not both ours")

@@ -224,7 +224,7 @@ def test_doctor_finds_that_recipes_can_run_and_changes_nothing(cli, untouched):
 @pytest.mark.tracefs
 def test_doctor_for_a_recipe_names_its_files_and_whether_they_can_be_used(cli, recipe, untouched):
     path = recipe("recipe: v1\nname: a\nevents: [sched:sched_switch]\n")
-    report = data(cli, "doctor", "--for", str(path), "--json")
+    report = data(cli, "doctor", "--for", str(path), "--json", "--state-dir", str(cli.state))
 
     files = {one["file"]: one for one in report["files"]}
     assert all(one["ok"] for one in files.values())
@@ -237,7 +237,7 @@ def test_doctor_for_a_recipe_names_its_files_and_whether_they_can_be_used(cli, r
 @pytest.mark.tracefs
 def test_doctor_for_a_recipe_that_cannot_run_tells_every_problem_and_exits_3(cli, recipe):
     path = recipe("recipe: v1\nname: a\nevents: [sched:sched_swich]\nclock: mno\n")
-    done = call(cli, "doctor", "--for", str(path))
+    done = call(cli, "doctor", "--for", str(path), "--state-dir", str(cli.state))
 
     assert done.returncode == 3
     assert "bad   recipe: " in done.stdout

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fake_tracefs import EVENT, NO_TRIGGERS, RULES, FakeTracefs
+from tests.requirements import need_two_cpus
 from tests.vm.machine import IN_VM
 from trace_recipe.control_files import control_file
 from trace_recipe.errors import TracefsError
@@ -166,6 +167,7 @@ def test_a_trigger_makes_its_event_soft_enabled_until_it_is_removed(tree):
 
 
 def test_sizes_that_differ_by_cpu_read_as_x_and_are_restored_one_by_one(tree):
+    need_two_cpus()
     home = tree.instance
     files = ["buffer_size_kb", "per_cpu/cpu0/buffer_size_kb", "per_cpu/cpu1/buffer_size_kb"]
     home.write(files[1], "55\n")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import need_two_cpus
 from tests.tracefs_tree import differences, snapshot
 from trace_recipe.executor import apply
 from trace_recipe.plan import COMMAND, RUNNER, SetFile
@@ -53,6 +54,7 @@ def applied(tmp_path):
 @pytest.fixture
 def instance():
     """An instance of somebody else's, whose CPUs have buffers of different sizes."""
+    need_two_cpus()
     path = MOUNT / "instances" / NAME
     path.mkdir()
     for file, text in (

@@ -33,7 +33,7 @@ def test_a_command_killed_while_it_is_held_just_has_ended():
     run = Run.model_validate({"command": ["/bin/true"]})
     command = HeldCommand(run, find_invoker(os.environ), os.environ, run_id="held")
     os.kill(command.pid, signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)
 
     command.release()
 

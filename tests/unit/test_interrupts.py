@@ -14,8 +14,10 @@ import itertools, os, signal, sys, time
 from trace_recipe.interrupts import Interrupts
 parent = os.getpid()
 count = itertools.count()
+gate, opened = os.pipe()
 child = os.fork()
 if child == 0:
+    os.read(gate, 1)
     ends_at = time.monotonic() + 2
     while time.monotonic() < ends_at:
         os.kill(parent, signal.SIGTERM)
@@ -23,6 +25,7 @@ if child == 0:
             time.sleep(0.001)  # handlers that interrupt each other without end are another matter
     os._exit(0)
 with Interrupts() as interrupts:
+    os.write(opened, b"x")
     waits = 0
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         interrupts.names.clear()
@@ -52,11 +55,11 @@ def test_a_storm_of_signals_never_blocks_the_wait():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     done = subprocess.run(
-        [sys.executable, "-c", STORM], env=environment, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", STORM], env=environment, capture_output=True, text=True, timeout=60
     )
 
-    assert done.returncode in {0, -signal.SIGTERM}, done.stderr  # -15: one struck before or after
-    assert "Error" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
 
 
 def test_the_handler_has_no_lock_to_wait_for():
@@ -79,7 +82,8 @@ def test_a_signal_ends_the_wait_at_once_and_stays_noted():
         assert not interrupts.skips_outputs
 
 
-def test_one_wish_that_arrives_twice_is_one_wish():
+def test_one_wish_that_arrives_twice_is_one_wish(monkeypatch):
+    monkeypatch.setattr("trace_recipe.interrupts.time.monotonic", lambda: 100.0)
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)  # timeout(1): to the process ...
         os.kill(os.getpid(), signal.SIGTERM)  # ... and to its group
