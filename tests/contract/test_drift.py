@@ -334,17 +334,17 @@ def _run_and_disturb(
     """Write a value into a file of a run's instance, which ends when it has shown that live."""
     text = RECIPE.format(waiting=WAITING, action=action, outputs=outputs)
     (cli.directory / "recipe.yaml").write_text(text)
-    running = cli.start("run", "recipe.yaml", *words)
-    wait_until_it_records(cli, running)
-    (instance,) = INSTANCES.glob("trace-recipe-drifting-*")
-    _write(instance / file, value)
-    lines = [""]
-    while "'-'" in outputs and "DRIFT" not in lines[-1]:
-        lines.append(running.stdout.readline())
-        assert lines[-1], running.stderr.read()
-    let_it_end(cli)
-    out, err = "".join([*lines, *running.stdout]), running.stderr.read()
-    return running.wait(timeout=60), out, err, instance.name
+    with cli.start("run", "recipe.yaml", *words) as running:
+        wait_until_it_records(cli, running)
+        (instance,) = INSTANCES.glob("trace-recipe-drifting-*")
+        _write(instance / file, value)
+        lines = [""]
+        while "'-'" in outputs and "DRIFT" not in lines[-1]:
+            lines.append(running.stdout.readline())
+            assert lines[-1], running.stderr.read()
+        let_it_end(cli)
+        out, err = "".join([*lines, *running.stdout]), running.stderr.read()
+    return running.returncode, out, err, instance.name
 
 
 def test_a_drift_is_in_the_summary_the_manifest_and_where_it_happened(cli, untouched):

@@ -199,7 +199,7 @@ def test_what_a_killed_run_left_is_not_taken_for_the_state_to_restore(
 def test_children_that_event_fork_added_are_taken_out_again(untouched, cli, recipe, instance):
     ends = (
         "scope: {pids: [command], follow: true}\n"
-        "run: {command: [/bin/sh, -c, 'sleep 8 & sleep 0.3']}"
+        "run: {command: [/bin/sh, -c, 'sleep 8 >/dev/null 2>&1 & sleep 0.3']}"
     )
 
     done = cli("run", str(recipe(_named(instance, "forks", ends))))
