@@ -79,6 +79,19 @@ class NamingSink(GreedySink):
         self.open_file("../outside.csv").write(b"outside")
 
 
+class ManySink(NamingSink):
+    """Has one file for each of a thousand types."""
+
+    def begin(self, data):
+        self.files = [self.open_file(f"{number}.csv") for number in range(1000)]
+        for file in self.files:
+            file.write(b"1")
+
+    def end(self):
+        for file in self.files:
+            file.flush()
+
+
 class BrokenSink(GreedySink):
     """Has a bug."""
 

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import signal
 import traceback
 from typing import TYPE_CHECKING
@@ -103,6 +104,12 @@ def _last_error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def _allow_many_files() -> None:
+    """Raise the soft limit, which is low for the sake of programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _become(
     work: Callable[[Channel], None], channel: Channel, keep: set[int], parent: int
 ) -> NoReturn:
@@ -112,6 +119,7 @@ def _become(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         _close_all_but(keep)
+        _allow_many_files()
         try:
             drop_rights()
         except OSError as error:

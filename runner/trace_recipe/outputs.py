@@ -61,6 +61,7 @@ class OutputFile:
     invoker: Invoker
     folder_fd: int
     part: str
+    owns_folder: bool = True
 
     def keep(self, *, is_whole: bool = True) -> None:
         """Close and rename; raises OutputError when what was buffered cannot be written.
@@ -101,9 +102,9 @@ class OutputFile:
             self._close_folder()
 
     def _close_folder(self) -> None:
-        if self.folder_fd >= 0:
+        if self.folder_fd >= 0 and self.owns_folder:
             os.close(self.folder_fd)
-            self.folder_fd = -1
+        self.folder_fd = -1
 
 
 def open_output_file(
@@ -117,12 +118,12 @@ def open_output_file(
     """Open `path` for writing without following a link in its place; raises OutputError.
 
     Until it gets its name it bears the token, by which others find it; without one, a random one.
-    `inside` is its directory, when that is open: its name may be another one's meanwhile. It gets
-    mode 0600, 0640 or 0644 by who may read it, whatever the umask is.
+    `inside` is its directory, when that is open (and stays so): its name may be another one's
+    meanwhile. It gets mode 0600, 0640 or 0644 by who may read it, whatever the umask is.
     """
     with acting_as(invoker):
         try:
-            folder = os.open(path.parent, _FOLDER_FLAGS) if inside is None else os.dup(inside)
+            folder = os.open(path.parent, _FOLDER_FLAGS) if inside is None else inside
         except OSError as error:
             raise output_error("open", path, error) from error
         part = f".{path.name[:200]}.{token or new_token()}.part"
@@ -131,15 +132,23 @@ def open_output_file(
             _check_target(path, folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(part, flags, _MODE, dir_fd=folder)
-            if readable_by != "owner":
-                os.fchmod(fd, _MODES[readable_by])  # whatever the umask is
         except OSError as error:
-            os.close(folder)
+            if inside is None:
+                os.close(folder)
             raise output_error("open", path, error) from error
         except OutputError:
-            os.close(folder)
+            if inside is None:
+                os.close(folder)
             raise
-    return OutputFile(path, os.fdopen(fd, "wb", buffering=1 << 20), invoker, folder, part)
+    stream = os.fdopen(fd, "wb", buffering=1 << 20)
+    output = OutputFile(path, stream, invoker, folder, part, owns_folder=inside is None)
+    if readable_by != "owner":
+        try:
+            os.fchmod(fd, _MODES[readable_by])
+        except OSError as error:  # a file system without modes
+            output.drop()
+            raise output_error("open to others", path, error) from error
+    return output
 
 
 def let_into_folder(fd: int, readable_by: Readers) -> None:

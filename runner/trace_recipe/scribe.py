@@ -193,12 +193,13 @@ class Scribe:
             self._end_it(f"it asked for the file {name!r}")
             return
         try:
-            descriptor = opener(name).fileno()
+            stream = opener(name)
         except OutputError as error:
             problem = error.problems[0]
             self._send({"refused": [problem.what, problem.why, problem.fix]})
         else:
-            self._send({}, [descriptor])
+            with stream:  # the other side writes; here as many may be open as a shell allows
+                self._send({}, [stream.fileno()])
 
     def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         if not self._has_ended:

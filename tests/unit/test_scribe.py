@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,22 @@ def test_a_file_outside_of_the_outputs_directory_is_not_opened(trace, tmp_path, 
     assert found.has_failed
     assert "it asked for the file '../outside.csv'" in found.problems[0].what
     assert sorted(one.name for one in tmp_path.iterdir()) == ["events", "trace.dat"]
+
+
+def test_a_file_for_each_of_many_types_needs_no_higher_limit(trace, tmp_path, replaced):
+    replaced("csv", "ManySink")
+    folder = open_output_folder(tmp_path / "events", INVOKER)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        found = _write(_scribe(Target("csv", "events", {}, open_file=folder.open_file)), trace)
+        folder.keep()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        folder.drop()
+
+    assert found.problems == []
+    assert len(list((tmp_path / "events").glob("*.csv"))) == 1000
 
 
 @pytest.mark.parametrize(
