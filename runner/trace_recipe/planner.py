@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trace_recipe.plan import InstanceKind
     from trace_recipe.recipe.model import Recipe
     from trace_recipe.resolver import ResolvedRecipe
+    from trace_recipe.tracer_checks import ResolvedTracer
 
 __all__ = ["make_plan"]
 
@@ -335,13 +336,19 @@ class _Planner:
         if allowed is not None and tracer.name not in allowed.split():
             place = self.resolved.loaded.marks.place(path)
             self.problems.append(top_level_tracer(tracer.name).at(place, _dotted(path)))
+        # Before it, or it would begin with all functions of the kernel in spite of function-trace.
+        self._tracer_options(tracer, are_own=False)
         # The tracer comes first: some reset the threshold or bring their options along.
         self.set("current_tracer", tracer.name, path=path, also=self._measured())
         if tracer.threshold_us is not None:
             self.set("tracing_thresh", str(tracer.threshold_us), path=(*path, "threshold"))
+        self._tracer_options(tracer, are_own=True)
+
+    def _tracer_options(self, tracer: ResolvedTracer, *, are_own: bool) -> None:
         for option, wanted in tracer.options.items():
-            at = (*path, "options", option)
-            self.set(f"options/{option}", "1" if wanted else "0", path=at)
+            if is_own_option(option) is are_own:
+                at = (*tracer.path, "options", option)
+                self.set(f"options/{option}", "1" if wanted else "0", path=at)
 
     def _measured(self) -> list[str]:
         """Return what a tracer that measures changes besides: the maximum it clears and moves.

@@ -351,6 +351,15 @@ def test_an_option_of_every_instance_is_not_taken_for_a_tracers_own():
     assert step(made, "options/function-fork").also == ()
 
 
+def test_a_latency_tracer_that_is_to_record_no_functions_never_begins_with_all():
+    made = plan("tracer: {name: irqsoff, options: {function-trace: false}}\n")
+
+    order = files(made)
+
+    assert step(made, "options/function-trace").after == "0"
+    assert order.index("options/function-trace") < order.index("current_tracer")
+
+
 def test_discard_is_not_planned_under_a_latency_tracer():
     made = plan("tracer: {any_of: [irqsoff, function]}\nbuffer: {mode: discard}\n")
 
