@@ -12,7 +12,7 @@ from trace_recipe.errors import Problem
 from trace_recipe.mistakes import absent_event, absent_option, denied_option, file_problem
 from trace_recipe.suggestions import did_you_mean, listed
 from trace_recipe.syntax_checks import SyntaxChecks
-from trace_recipe.tracers import PID_TRACERS
+from trace_recipe.tracers import PID_TRACERS, users_of_option
 
 if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
@@ -52,6 +52,8 @@ class KernelChecks(SyntaxChecks):
         for option in recipe.options:
             if option in known or denied_option(option, value=recipe.options[option]) is not None:
                 continue
+            if self.is_off_without_it(option):
+                continue
             if option.startswith("no") and option.removeprefix("no") in known:
                 name = option.removeprefix("no")
                 value = str(not recipe.options[option]).lower()
@@ -59,6 +61,14 @@ class KernelChecks(SyntaxChecks):
                 self.mistake(("options", option), problem, at_key=True)
                 continue
             self.lack(("options", option), absent_option(option, known), at_key=True)
+
+    def is_off_without_it(self, option: str) -> bool:
+        """Whether a tracer's option is to be off that the kernel lacks, as it lacks the tracer."""
+        return (
+            option not in self.kernel.options
+            and self.loaded.recipe.options[option] is False
+            and users_of_option(option) is not None
+        )
 
     def check_clock_and_buffer(self) -> None:
         """Check the clock, and that the buffer can be set as asked."""

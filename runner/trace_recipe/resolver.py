@@ -331,6 +331,10 @@ class _Resolver(TracerChecks):
             if one.path[0] == "options":
                 del options[str(one.path[1])]
             self.skipped.append((".".join(map(str, one.path)), one.problem.what))
+        for option in filter(self.is_off_without_it, recipe.options):
+            if options.pop(option, None) is not None:
+                reason = f"this kernel has no option '{option}', so it is off"
+                self.skipped.append((f"options.{option}", reason))
         return options
 
     def _tracer(self) -> ResolvedTracer | None:

@@ -459,6 +459,21 @@ def test_switching_off_what_is_of_no_use_is_met_without_a_write():
     assert [name for name, _ in result.skipped] == ["options.func_stack_trace"]
 
 
+def test_a_tracers_option_that_the_kernel_lacks_is_off_there():
+    without = replace(RICH, options=tuple(one for one in RICH.options if one != "function-trace"))
+    body = "tracer: irqsoff\noptions: {function-trace: %s, sym-offset: true}\n"
+    result = resolved(body % "false", without)
+
+    assert result.options == {"sym-offset": True}
+    assert result.skipped == (
+        ("options.function-trace", "this kernel has no option 'function-trace', so it is off"),
+    )
+    assert resolved(body % "false").options == {"function-trace": False, "sym-offset": True}
+    error, problem = only_problem(body % "true", without)
+    assert type(error) is KernelLacksError
+    assert problem.key == "options.function-trace"
+
+
 def test_pids_beside_a_latency_tracer_choose_its_events():
     body = "tracer: irqsoff\nevents: [sched:sched_switch]\nscope: {pids: [1]}\n"
 
