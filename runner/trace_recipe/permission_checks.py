@@ -15,7 +15,7 @@ from trace_recipe.errors import Problem
 from trace_recipe.permission import Permission
 from trace_recipe.plan import SetFile
 from trace_recipe.syntax_checks import SyntaxChecks, tracers
-from trace_recipe.tracers import LATENCY_TRACERS
+from trace_recipe.tracers import LATENCY_TRACERS, PID_TRACERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,6 +31,8 @@ __all__ = ["Need", "find_needs", "find_needs_without_kernel", "forbidden", "refu
 
 _MIB = 1 << 20
 _MEMORY_SHARE = 2  # a run may take one of so many parts of the available memory
+_FUNCTION_TRACE = "function-trace"
+_NAME_THEM = "name functions, as in functions: {only: ['tcp_*']},"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ def find_needs(
         counts = resolved.function_match_counts
         total = None if resolved.kernel.functions is None else len(resolved.kernel.functions)
         only = [counts.get(pattern) for pattern in resolved.functions_only]
-        search.look_at_tracer(resolved.tracer, resolved.tracer.path, _share(only, total))
+        share = _share(only, total)
+        search.look_at_tracer(resolved.tracer, resolved.tracer.path, share)
+        # The option is only there where latency tracers can record functions.
+        if _FUNCTION_TRACE in resolved.kernel.options:
+            search.look_at_latency_tracer(resolved.tracer, resolved.tracer.path, share)
     search.look_at_command()
     search.look_at_outputs(leaves)
     if available_bytes is not None:
@@ -133,31 +139,35 @@ class _Search:
                 "it takes them offline, and remaps the memory of devices",
                 "trace events instead",
             )  # fmt: skip
-        functions = recipe.functions
-        is_narrowed = functions is not None and bool(functions.only or functions.module)
-        if tracer.name == "function_graph":
-            is_narrowed = is_narrowed or bool(tracer.graph_functions)
-        if tracer.name not in {"function", "function_graph"}:
+        roots = tracer.graph_functions if tracer.name == "function_graph" else ()
+        if tracer.name not in PID_TRACERS or self._are_few(share, roots):
             return
-        if is_narrowed and (share is None or share < 1 / 2):
-            return
-        where, what = path, "every function of the kernel would be traced"
-        if is_narrowed and share is not None:
-            what = f"{share:.0%} of the kernel's functions would be traced"
-            where = ("functions",)
-        self._need(
-            Permission.FUNCTION_ALL, where, what,
-            "tracing tens of thousands of functions slows the machine and loses events",
-            "name functions, as in functions: {only: ['tcp_*']},",
-        )  # fmt: skip
+        self._need_all_functions(path, share, "", _NAME_THEM)
         for options, below in ((recipe.options, ()), (tracer.options, path)):
             if options.get("func_stack_trace") and tracer.name == "function":
                 self._need(
                     Permission.STACK_ALL, (*below, "options", "func_stack_trace"),
                     "a stack trace at every function of the kernel",
                     "it can make the machine unusable until it is reset",
-                    "name functions, as in functions: {only: ['tcp_*']},",
+                    _NAME_THEM,
                 )  # fmt: skip
+
+    def look_at_latency_tracer(
+        self, tracer: ResolvedTracer, path: Path, share: float | None
+    ) -> None:
+        """Note one that records functions on its way, which it does unless it is told not to."""
+        asked = [
+            options.get(_FUNCTION_TRACE)
+            for options in (self._loaded.recipe.options, tracer.options)
+        ]
+        is_off = False in asked and True not in asked
+        if tracer.name in LATENCY_TRACERS and not is_off and not self._are_few(share):
+            self._need_all_functions(
+                path, share,
+                f"while it measures, the tracer '{tracer.name}' records every function that is"
+                f" called, unless the option '{_FUNCTION_TRACE}' is off; ",
+                f"write options: {{{_FUNCTION_TRACE}: false}},",
+            )  # fmt: skip
 
     def look_at_command(self) -> None:
         """Note a command that gets root's rights."""
@@ -206,6 +216,20 @@ class _Search:
             " at most; what the ring buffer has cannot be swapped",
             f"ask for less, as in buffer: {{size: {most}}},",
         )  # fmt: skip
+
+    def _are_few(self, share: float | None, roots: Collection[str] = ()) -> bool:
+        """Whether the recipe names what is traced, and that is less than half of all functions."""
+        functions = self._loaded.recipe.functions
+        is_named = functions is not None and bool(functions.only or functions.module)
+        return (is_named or bool(roots)) and (share is None or share < 1 / 2)
+
+    def _need_all_functions(self, path: Path, share: float | None, why: str, instead: str) -> None:
+        where, what = path, "every function of the kernel would be traced"
+        if share is not None:
+            what = f"{share:.0%} of the kernel's functions would be traced"
+            where = ("functions",)
+        why += "tracing tens of thousands of functions slows the machine and loses events"
+        self._need(Permission.FUNCTION_ALL, where, what, why, instead)
 
     def _need(self, permission: Permission, path: Path, what: str, why: str, instead: str) -> None:
         is_option = "options" in path

@@ -401,6 +401,9 @@ def test_init_takes_events_and_a_tracer_in_any_yaml_form(cli, words):
     (cli.directory / "made.yaml").write_text(text + "\n")
 
     assert call(cli, "validate", "made.yaml").returncode == 0
+    rich = ROOT / "tests/golden/kernels/rich-6.12.json"
+    checked = call(cli, "check", "--kernel", str(rich), "made.yaml")
+    assert checked.returncode == 0, checked.stderr
     head = text.splitlines()[0]
     assert head.startswith("# yaml-language-server: $schema=")
     assert head.endswith("recipe.v1.schema.json")

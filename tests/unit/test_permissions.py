@@ -90,6 +90,53 @@ def test_patterns_that_match_half_of_all_functions_are_all_functions(patterns):
     assert needs_of(narrow, kernel=kernel) == []
 
 
+LATENCY = ["irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"]
+
+
+@pytest.mark.parametrize("tracer", LATENCY)
+def test_a_latency_tracer_records_all_functions_where_the_kernel_can(tracer):
+    body = f"tracer: {tracer}\n"
+    without = replace(RICH, options=tuple(one for one in RICH.options if one != "function-trace"))
+    [need] = needs_of(body)
+
+    assert need.permission is Permission.FUNCTION_ALL
+    assert need.problem.what == "every function of the kernel would be traced"
+    assert f"the tracer '{tracer}' records every function" in need.problem.why
+    assert "options: {function-trace: false}" in need.problem.fix
+    assert str(need.problem.place) == "p.yaml:3:9"
+    assert needs_of(body, kernel=without) == []
+    assert find_needs_without_kernel(loaded(body)) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "recipe", "is_needed"),
+    [
+        ("{}", "{function-trace: false}", False),
+        ("{function-trace: false}", "{}", False),
+        ("{function-trace: true}", "{function-trace: false}", True),
+        ("{function-trace: false}", "{function-trace: true}", True),
+        ("{}", "{function-trace: true}", True),
+        ("{}", "{sym-offset: false}", True),
+    ],
+)
+def test_a_latency_tracer_that_is_to_record_no_functions_needs_nothing(own, recipe, is_needed):
+    body = f"tracer: {{name: wakeup, options: {own}}}\noptions: {recipe}\n"
+
+    assert bool(needs_of(body)) is is_needed
+
+
+@pytest.mark.parametrize(
+    ("functions", "found"),
+    [
+        ("{only: [vfs_read]}", []),
+        ("{module: nf_conntrack}", []),
+        ("{not: [vfs_*]}", ["function-all"]),
+    ],
+)
+def test_a_latency_tracer_looks_at_the_chosen_functions(functions, found):
+    assert names(needs_of(f"tracer: irqsoff\nfunctions: {functions}\n")) == found
+
+
 def test_only_the_alternative_that_is_taken_counts_on_a_kernel():
     body = "tracer: {any_of: [{events: [sched:sched_switch]}, function]}\n"
 

@@ -23,6 +23,7 @@ from trace_recipe.invoker import acting_as, find_invoker
 from trace_recipe.outputs import open_output_file
 from trace_recipe.prober import probe_kernel
 from trace_recipe.suggestions import listed
+from trace_recipe.tracers import LATENCY_TRACERS, PID_TRACERS
 
 if TYPE_CHECKING:
     from trace_recipe.kernel import Kernel
@@ -34,7 +35,6 @@ _PLAIN_YAML = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(:[A-Za-z0-9_*]+)?")
 _YAML_WORDS = frozenset({"null", "true", "false"})
 _DEFAULT_NAME = "my-recipe"
 _DEFAULT_EVENT = "sched:sched_process_exec"
-_FUNCTION_TRACERS = frozenset({"function", "function_graph"})
 _SCHEMA_FILE = "recipe.v1.schema.json"
 
 _catalog = typer.Typer(
@@ -256,10 +256,15 @@ def _starter(title: str, events: list[str], tracer: str | None) -> str:
         ]
     if tracer:
         lines += ["", f"tracer: {_scalar(tracer)}"]
-        if tracer in _FUNCTION_TRACERS:
+        if tracer in PID_TRACERS:
             lines += [
                 "# Without it all functions are traced, which takes a permission (allow).",
                 "functions: {only: ['vfs_*']}",
+            ]
+        elif tracer in LATENCY_TRACERS:
+            lines += [
+                "# Without it all functions are recorded too, which takes a permission (allow).",
+                "options: {function-trace: false}",
             ]
     lines += [
         "",

@@ -28,6 +28,15 @@ tracer: mmiotrace
 duration: 300ms
 outputs: [{text: mmio.txt}]
 """
+LATENCY = """
+recipe: v1
+name: latency
+allow: {allow}
+tracer: irqsoff
+options: {{sym-offset: false{option}}}
+run: {{command: [wc, -l, /sys/kernel/tracing/enabled_functions]}}
+outputs: [{{text: latency.txt}}]
+"""
 
 
 def _needs(tracer):
@@ -51,6 +60,30 @@ def test_every_function_is_traced_when_both_allow_it(cli, recipe, untouched):
         if " <-" in line
     }
     assert len(functions) > 100
+
+
+def test_a_latency_tracer_records_no_function_or_all_with_both_words(cli, recipe, untouched):
+    _needs("irqsoff")
+    texts = (
+        LATENCY.format(allow="[function-all]", option=""),
+        LATENCY.format(allow="[]", option=", function-trace: false"),
+    )
+    all_, none = (str(recipe(text, f"{number}.yaml")) for number, text in enumerate(texts))
+    refused = cli("run", all_)
+    done = [cli("run", all_, "--allow", "function-all"), cli("run", none)]
+
+    assert refused.returncode == 2
+    assert "0.yaml:5:9: error: tracer: every function of the kernel would be traced" in (
+        refused.stderr
+    )
+    assert "the tracer 'irqsoff' records every function that is called" in refused.stderr
+    assert "fix: write options: {function-trace: false}, or say --allow function-all" in (
+        refused.stderr
+    )
+    assert [one.returncode for one in done] == [0, 0], done
+    many, few = (int(one.stdout.split()[0]) for one in done)
+    assert many > 10_000
+    assert few < 100
 
 
 def test_mmiotrace_gives_the_cpus_back(cli, recipe):

@@ -37,6 +37,7 @@ outputs: [{text: functions.txt}, {jsonl: functions.jsonl}, {trace-dat: functions
 IRQSOFF = """
 recipe: v1
 name: irqs
+allow: [function-all]
 tracer: {name: irqsoff, options: {}}
 options: {func_stack_trace: false}
 duration: 1s
@@ -125,13 +126,12 @@ def test_functions_only_and_not_record_just_these(cli, recipe, unchanged):
 
 
 def test_irqsoff_records_a_latency_trace(cli, recipe, unchanged):
+    done = cli("run", "--allow", "function-all", str(recipe(IRQSOFF)))
     if not _kernel_has("irqsoff"):
-        done = cli("run", str(recipe(IRQSOFF)))
         assert done.returncode == 3
         assert "irqsoff" in done.stderr
         assert "state: untouched" in done.stderr
         return
-    done = cli("run", str(recipe(IRQSOFF)))
 
     assert done.returncode == 0, done.stderr
     text = (cli.directory / "irqs.txt").read_text()
