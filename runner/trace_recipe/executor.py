@@ -46,8 +46,9 @@ class Session:
     bindings: Mapping[str, Sequence[int]]
     readings: dict[str, str]
     """What each file read last, before or after our write; in our own instance after it only."""
-    inherited: Mapping[str, str]
-    """Files that another run has already set as this one wishes, and what they read."""
+    claims: Mapping[str, str | None]
+    inherited: Mapping[str, str | None]
+    """See `Intent`."""
     moving: frozenset[str]
     """Files that nobody can tell who changed: see `Plan.moving_files`."""
     held: list[int] = field(default_factory=list)
@@ -92,6 +93,10 @@ class Session:
             except OSError as error:  # the journal, before the write that it was to describe
                 self.restore()
                 raise _journal_failed(self.journal, error) from error
+            except KernelLacksError as error:  # the state directory can be locked no more
+                self.restore()
+                error.state = State.RESTORED
+                raise
 
     def _step(self, step: Step) -> None:
         match step:
@@ -104,30 +109,47 @@ class Session:
                     raise
                 self.journal.made(self.tracefs.identity(step.file))
             case SetFile():
-                if step.file in self.inherited:
+                files = (step.file, *step.sides)
+                if all(self.claims.get(file) is None for file in files):
+                    self._set(step)
                     return
-                rules, now = control_file(step.name), self.tracefs.read(step.file)
-                # An avoided write is an avoided side effect: an equal trace_clock wipes the buffer.
-                if not rules.adds and rules.same(now, f"{step.after}\n"):
-                    return
-                # A side file that somebody else changed since the pre-image is theirs already.
-                sides = (file for file in step.sides if self._is_as_left(file))
-                files = (step.file, *sides)
-                for file in files:
-                    self.journal.intend(file)
-                for write in rules.set_writes(self._bound(step.text), now):
-                    self.tracefs.write(step.file, write.text, truncate=write.truncate)
-                for file in files:
-                    text = _reading(self.tracefs, file)
-                    if text is None:
-                        continue
-                    self.readings[file] = text
-                    if file not in self.moving:
-                        self.journal.applied(file, text)
+                with shared_lock(self.journal.path.parent):  # others may wish the same
+                    self._set(step)
             case HoldFile():
                 self.held.append(self.tracefs.open_file(step.file, os.O_WRONLY))
             case _:
                 assert_never(step)
+
+    def _set(self, step: SetFile) -> None:
+        rules, now = control_file(step.name), self.tracefs.read(step.file)
+        known = self.inherited.get(step.file)
+        if known is not None and rules.same(now, known):
+            return
+        # An avoided write is an avoided side effect: an equal trace_clock wipes the buffer.
+        if not rules.adds and rules.same(now, f"{step.after}\n"):
+            if self.claims.get(step.file) is not None and not self._is_as_left(step.file):
+                # Another run with this wish was faster, and may leave it to us to put back.
+                self.journal.intend(step.file)
+                self._note(step.file)
+            return
+        # A side file that somebody else changed since the pre-image is theirs already.
+        sides = (file for file in step.sides if self._is_as_left(file))
+        files = (step.file, *sides)
+        for file in files:
+            self.journal.intend(file)
+        for write in rules.set_writes(self._bound(step.text), now):
+            self.tracefs.write(step.file, write.text, truncate=write.truncate)
+        for file in files:
+            self._note(file)
+
+    def _note(self, file: str) -> None:
+        """Note what a file reads after our write."""
+        text = _reading(self.tracefs, file)
+        if text is None:
+            return
+        self.readings[file] = text
+        if file not in self.moving:
+            self.journal.applied(file, text)
 
     def _is_as_left(self, file: str) -> bool:
         known, now = self.readings.get(file), _reading(self.tracefs, file)
@@ -172,8 +194,16 @@ def apply(
     with shared_lock(state_directory):
         journal = _begin(plan, tracefs, run_id, state_directory, leftovers or Leftovers())
     state = journal.state()
-    readings, moving = dict(state.before), frozenset(plan.moving_files)
-    session = Session(plan, tracefs, journal, bindings, readings, dict(state.inherited), moving)
+    session = Session(
+        plan=plan,
+        tracefs=tracefs,
+        journal=journal,
+        bindings=bindings,
+        readings={**state.before, **state.applied},
+        claims=state.claims,
+        inherited=state.inherited,
+        moving=frozenset(plan.moving_files),
+    )
     try:
         session._run([step for step in plan.steps if not _starts(step)])  # noqa: SLF001 - our own value
     except TraceRecipeError:
@@ -192,7 +222,7 @@ def _begin(
     refuse_claimed(claims, others, run_id)
     sharers = sharers_of(claims, others, run_id)
     before = _pre_image(plan, tracefs)
-    inherited = {file: before[file] for file in sharers if file in before}
+    inherited = {file: sharers[file].applied.get(file) for file in sharers if file in before}
     before.update({file: sharers[file].before[file] for file in inherited})
     inode = None
     if plan.instance and not plan.makes_instance:

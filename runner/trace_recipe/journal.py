@@ -99,8 +99,9 @@ class Intent:
     before: Mapping[str, str]
     claims: Mapping[str, str | None] = field(default_factory=dict)
     """Files that no other run may change meanwhile; with a text one may who wishes the same."""
-    inherited: Mapping[str, str] = field(default_factory=dict)
-    """Files that another run with the same wish had set, and what they read then."""
+    inherited: Mapping[str, str | None] = field(default_factory=dict)
+    """Files of another run with the same wish, and what they read since it set them; None: it has
+    still to do that."""
     leftovers: Leftovers = field(default_factory=Leftovers)
 
 
@@ -342,8 +343,9 @@ def _parse(path: Path, data: bytes, *, is_live: bool) -> JournalState | None:
         return None
     head, rest = entries[0], entries[1:]
     head["leftovers"] = Leftovers.from_json(head["leftovers"])
-    applied: dict[str, str] = dict(head["inherited"])
-    intended: set[str] = set(head["inherited"])
+    inherited: dict[str, str | None] = head["inherited"]
+    applied = {file: text for file, text in inherited.items() if text is not None}
+    intended = set(inherited)
     restoring: set[str] = set()
     is_making, pinned = False, ""
     is_tried, until_ns = False, None

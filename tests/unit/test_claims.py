@@ -1,5 +1,7 @@
 """Two runs and one shared file: who may have it, and who puts it back."""
 
+import fcntl
+
 import pytest
 
 from tests.fake_tracefs import FakeTracefs
@@ -9,13 +11,29 @@ from trace_recipe.journal import Journal, journals
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
 from trace_recipe.receipt import Outcome
 from trace_recipe.restorer import restore
+from trace_recipe.watcher import Watcher
 
 FILE = "max_graph_depth"
 
 
+class Tracefs(FakeTracefs):
+    """Lets something happen before a call of a run."""
+
+    before_making = staticmethod(lambda name: None)
+    before_writing = staticmethod(lambda path: None)
+
+    def make_instance(self, name):
+        self.before_making(name)
+        super().make_instance(name)
+
+    def write(self, path, text, *, truncate=False):
+        self.before_writing(path)
+        super().write(path, text, truncate=truncate)
+
+
 @pytest.fixture
 def tracefs(tmp_path):
-    made = FakeTracefs(tmp_path / "tracing")
+    made = Tracefs(tmp_path / "tracing")
     made.write(FILE, "7")
     return made
 
@@ -100,6 +118,71 @@ def test_a_run_that_inherits_puts_back_even_when_it_dies_before_its_first_write(
 
     assert tracefs.read(FILE) == "7\n"
     tracefs.remove_instance("b")
+
+
+@pytest.fixture
+def at_once(tracefs, tmp_path):
+    """Run `b` is begun when `a` has its journal, and has set nothing yet."""
+    sessions = []
+
+    def begin_b(name):
+        if name == "a":
+            sessions.append(_begin(tracefs, tmp_path, "b"))
+
+    tracefs.before_making = begin_b
+    sessions.insert(0, _begin(tracefs, tmp_path, "a"))
+    return sessions
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_runs_that_begin_at_once_the_last_puts_the_file_back(tracefs, at_once, order):
+    assert tracefs.read(FILE) == "3\n"
+
+    assert _outcome(at_once[order[0]].restore()) is Outcome.SHARED
+    assert tracefs.read(FILE) == "3\n"
+    assert _outcome(at_once[order[1]].restore()) is Outcome.RESTORED
+
+    assert tracefs.read(FILE) == "7\n"
+
+
+def test_a_run_that_dies_before_it_sets_what_it_inherits_puts_it_back(tracefs, tmp_path, at_once):
+    first, second = at_once
+    path = second.journal.path
+    kept = path.read_bytes().splitlines(keepends=True)[0]  # as if it had no time for more
+    assert _outcome(first.restore()) is Outcome.SHARED
+    second.journal.close()
+    path.write_bytes(kept)
+    (state,) = journals(tmp_path / "state")
+
+    assert _outcome(restore(state, tracefs, Journal.adopt(state))) is Outcome.RESTORED
+
+    assert tracefs.read(FILE) == "7\n"
+    tracefs.remove_instance("b")
+
+
+def test_what_a_run_with_the_same_wish_sets_is_no_drift(tracefs, tmp_path, at_once):
+    for session in at_once:
+        assert Watcher(session, cpus=()).look() == ()
+        session.restore()
+    late = [_begin(tracefs, tmp_path, name) for name in ("c", "d")]
+    for session in late:
+        assert Watcher(session, cpus=()).look() == ()
+        session.restore()
+
+
+def test_what_others_may_wish_too_is_set_by_one_at_a_time(tracefs, tmp_path):
+    tried = []
+
+    def try_to_lock(path):
+        if path == FILE:
+            with (tmp_path / "state/.lock").open("w") as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            tried.append(path)
+
+    tracefs.before_writing = try_to_lock
+    _begin(tracefs, tmp_path, "a").restore()
+
+    assert tried == [FILE, FILE]
 
 
 def test_what_somebody_else_sets_meanwhile_stays_for_both(tracefs, tmp_path):
