@@ -90,7 +90,9 @@ def put_back(state: JournalState, tracefs: Tracefs, journal: Journal) -> Receipt
 def _restore_files(
     state: JournalState, tracefs: Tracefs, journal: Journal, touched: list[str]
 ) -> list[ReceiptLine]:
-    others = list(journals(state.path.parent))
+    others: list[JournalState] = []
+    with contextlib.suppress(KernelLacksError):  # what others could have written is not believed
+        others = list(journals(state.path.parent))
     lines = []
     for file in touched:
         if other := sharer_of(file, state.claims, others, state.run_id):

@@ -66,6 +66,17 @@ def test_what_a_trigger_turned_off_is_ours_and_what_somebody_wrote_is_theirs(ses
     assert run.tracefs.read("buffer_percent") == "9\n"
 
 
+def test_everything_is_put_back_although_others_can_write_the_state_directory(session, tmp_path):
+    run = session(step("buffer_percent", "20"))
+    before = run.journal.state().before["buffer_percent"]
+    (tmp_path / "state").chmod(0o777)
+
+    receipt = run.restore()
+
+    assert {line.outcome for line in receipt.lines} == {Outcome.RESTORED}
+    assert run.tracefs.read("buffer_percent") == before
+
+
 @pytest.mark.parametrize(
     ("written", "before"), [("0\n", SNAPSHOT_FREED), ("1\n", SNAPSHOT_ALLOCATED)]
 )
