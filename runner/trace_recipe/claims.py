@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trace_recipe.errors import InstanceBusyError, Problem
 from trace_recipe.plan import Plan, SetFile
+from trace_recipe.state_directory import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ def refuse_claimed(
                 Problem(
                     f"{what} is in use by run {other.run_id} of '{other.recipe}'",
                     why="two runs that change the same file could not both put it back",
-                    fix=f"wait for it, end it with `trace-recipe restore {other.run_id}`, or use a"
+                    fix=f"wait for it, end it with `{_command('restore', other)}`, or use a"
                     " private instance",
                 )
             )
@@ -68,7 +69,7 @@ def refuse_claimed(
             Problem(
                 f"{what} is still as run {other.run_id} of '{other.recipe}' left it",
                 why="that run was killed; what it changed would be taken for the state to restore",
-                fix=f"put it back first: trace-recipe recover {other.run_id}",
+                fix=f"put it back first: {_command('recover', other)}",
             )
         )
 
@@ -92,6 +93,10 @@ def sharer_of(
 ) -> JournalState | None:
     """Return the living run that still needs `file` as the run with `claims` had set it."""
     return sharers_of({file: claims.get(file)}, others, run_id).get(file)
+
+
+def _command(word: str, other: JournalState) -> str:
+    return command_line(word, other.path.parent, other.run_id)
 
 
 def _is_one_wish(wish: str | None, other: JournalState, file: str) -> bool:

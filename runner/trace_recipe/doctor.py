@@ -12,6 +12,7 @@ from trace_recipe.machine import LOCKDOWN
 from trace_recipe.needed_files import OF_ROOT
 from trace_recipe.permission import Permission
 from trace_recipe.policy import POLICY_FILE, RUN
+from trace_recipe.state_directory import command_line
 from trace_recipe.suggestions import listed
 from trace_recipe.tracefs import MOUNT_POINT
 
@@ -339,7 +340,7 @@ def _examine_journals(machine: Machine) -> list[Finding]:
             Finding(
                 Level.WARN, "journals", f"ended without being put back: {names}",
                 why="the process was killed; what it changed may still be changed",
-                fix="trace-recipe recover",
+                fix=command_line("recover", machine.state_directory),
             )
         )  # fmt: skip
     return findings

@@ -26,6 +26,7 @@ from trace_recipe.journal import (
     read_journal,
 )
 from trace_recipe.leftovers import clear_leftovers
+from trace_recipe.state_directory import command_line
 
 __all__ = ["Guardian"]
 
@@ -81,7 +82,7 @@ class Guardian:
             Problem(
                 "the process that was to revert it has vanished",
                 why="somebody killed it",
-                fix="put everything back: trace-recipe recover",
+                fix=f"put everything back: {command_line('recover', session_journal.path.parent)}",
             )
         )
 

@@ -26,6 +26,7 @@ from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, er
 from trace_recipe.state_directory import (
     append,
     check_safe,
+    command_line,
     create_locked,
     is_locked,
     prepare,
@@ -405,7 +406,7 @@ def _gone(state: JournalState) -> KernelLacksError:
         Problem(
             f"the journal of run {state.run_id} is gone",
             why="somebody else has just put its files back",
-            fix="see `trace-recipe status`",
+            fix=f"see `{command_line('status', state.path.parent)}`",
         )
     )
 

@@ -13,7 +13,7 @@ from trace_recipe.control_files import FORK_OPTIONS, Write, control_file, path_i
 from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
 from trace_recipe.journal import journals
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
-from trace_recipe.state_directory import shared_lock
+from trace_recipe.state_directory import command_line, shared_lock
 from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _left(receipt: Receipt, state: JournalState) -> RestoreError:
         Problem(
             _not_restored(files, f"instances/{state.instance}"),
             why=reason,
-            fix=f"finish it with: trace-recipe recover {state.run_id}",
+            fix=f"finish it with: {command_line('recover', state.path.parent, state.run_id)}",
         )
         for reason, files in by_reason.items()
     ]

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "append",
     "check_safe",
+    "command_line",
     "create_locked",
     "is_locked",
     "prepare",
@@ -39,6 +41,14 @@ def state_directory(uid: int, environment: Mapping[str, str]) -> Path:
     if uid == 0:
         return Path("/run") / _NAME
     return Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / _NAME
+
+
+def command_line(word: str, directory: Path, run_id: str = "") -> str:
+    """Return what to type to do something with the runs, or one run, of a state directory."""
+    words = ["trace-recipe", word, run_id]
+    if directory.absolute() != state_directory(os.geteuid(), os.environ):
+        words += ["--state-dir", shlex.quote(str(directory.absolute()))]
+    return " ".join(filter(None, words))
 
 
 def prepare(directory: Path) -> None:

@@ -25,6 +25,7 @@ from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, boot_time_ns, journals
 from trace_recipe.receipt import Outcome
 from trace_recipe.restorer import foreign_changes
+from trace_recipe.state_directory import command_line
 from trace_recipe.tracefs import Tracefs
 
 __all__ = ["register"]
@@ -62,7 +63,7 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
         if state.pinned:
             show(f"  pinned: {state.pinned}")
         if not state.is_live:
-            show(f"  fix: trace-recipe recover {state.run_id}")
+            show(f"  fix: {command_line('recover', state_dir, state.run_id)}")
     for one in ended:
         show(f"{one.run_id}  ended  {time.time() - one.at:8.0f} s ago  {_ending_words(one)}")
 
@@ -195,7 +196,7 @@ def _drift(state: JournalState) -> list[str]:
 
 def _until(state: JournalState) -> str:
     if state.until_ns is None:
-        return f"stays until: trace-recipe restore {state.run_id}"
+        return f"stays until: {command_line('restore', state.path.parent, state.run_id)}"
     return f"reverts in {max(0, (state.until_ns - boot_time_ns()) // 1_000_000_000)} s"
 
 

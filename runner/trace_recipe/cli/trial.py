@@ -33,6 +33,7 @@ from trace_recipe.invoker import find_invoker
 from trace_recipe.journal import Leftovers, boot_time_ns, change_time
 from trace_recipe.plan import COMMAND, RUNNER, HoldFile, Plan, SetFile
 from trace_recipe.recipe.quantities import RefusedValue, parse_duration_ns
+from trace_recipe.state_directory import command_line
 
 __all__ = ["register"]
 
@@ -94,8 +95,9 @@ def try_(
         return
     print(f"{run_id}: {name} is applied in {root}")
     print(f"  read it:  cat {root}/trace_pipe")
-    print(f"  reverts by itself at {_clock(ttl_ns)}; before that: trace-recipe restore {run_id}")
-    print(f"  longer:   trace-recipe extend {run_id} 10m, or for good: confirm {run_id}")
+    now = command_line("restore", state_dir, run_id)
+    print(f"  reverts by itself at {_clock(ttl_ns)}; before that: {now}")
+    print(f"  longer:   {command_line('extend', state_dir, f'{run_id} 10m')}, or for good: confirm")
 
 
 def extend(
@@ -112,7 +114,7 @@ def extend(
 def confirm(run_id: RunArgument, state_dir: StateOption = DEFAULT_STATE) -> None:
     """Keep a tried recipe applied until `restore` or the next boot."""
     _change(run_id, state_dir, None)
-    print(f"{run_id}: stays until: trace-recipe restore {run_id}")
+    print(f"{run_id}: stays until: {command_line('restore', state_dir, run_id)}")
 
 
 def _change(run_id: str, state_dir: Path, until_ns: int | None) -> None:
@@ -122,7 +124,7 @@ def _change(run_id: str, state_dir: Path, until_ns: int | None) -> None:
             Problem(
                 f"run {run_id} was not applied by `try`",
                 why="it ends by its recipe's own duration, command or limits",
-                fix=f"end it now with: trace-recipe restore {run_id}",
+                fix=f"end it now with: {command_line('restore', state_dir, run_id)}",
             )
         )
     if not (state.is_live and change_time(state, until_ns)):
@@ -130,7 +132,7 @@ def _change(run_id: str, state_dir: Path, until_ns: int | None) -> None:
             Problem(
                 f"the process that keeps run {run_id} is gone",
                 why="it was killed, and what the recipe changed is still there",
-                fix=f"put it back: trace-recipe recover {run_id}",
+                fix=f"put it back: {command_line('recover', state_dir, run_id)}",
             )
         )
 

@@ -15,6 +15,7 @@ from trace_recipe.errors import (
 from trace_recipe.finisher import finish
 from trace_recipe.journal import Journal, JournalState, journals
 from trace_recipe.leftovers import clear_noted_leftovers
+from trace_recipe.state_directory import command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def offer_to_finish(state_directory: Path) -> None:
         if can_ask() and confirms(f"{left}; do it now?"):
             finish(state, Journal.adopt(state), by="a later run")
         else:
-            say(f"note: {left}: trace-recipe recover {state.run_id}")
+            say(f"note: {left}: {command_line('recover', state_directory, state.run_id)}")
     for words in clear_up(state_directory):
         say(f"note: {words}")
 
@@ -68,7 +69,7 @@ def find_run(run_id: str, state_directory: Path) -> JournalState:
         Problem(
             f"no run '{run_id}'",
             why=f"runs with a journal: {known}" if known else "no run has left a journal",
-            fix="see `trace-recipe status`",
+            fix=f"see `{command_line('status', state_directory)}`",
         )
     )
 
