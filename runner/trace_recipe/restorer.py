@@ -17,6 +17,8 @@ from trace_recipe.state_directory import command_line, shared_lock
 from trace_recipe.suggestions import listed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trace_recipe.journal import Journal, JournalState
     from trace_recipe.tracefs import Tracefs
 
@@ -221,16 +223,14 @@ def _remove_instance(state: JournalState, tracefs: Tracefs, journal: Journal) ->
     if state.inode is not None and tracefs.identity(directory) != state.inode:
         return lines(Outcome.FOREIGN, "somebody else made an instance of that name")
     instance = tracefs.instance(state.instance)
-    for file, text in (("tracing_on", "0"), ("events/enable", "0"), ("current_tracer", "nop")):
-        with contextlib.suppress(TracefsError):  # removing it does the same: EBUSY is less likely
-            instance.write(file, text)
+    _silence(instance)  # removing it does the same: EBUSY is less likely
     for attempt in range(_REMOVE_TRIES):
         try:
             tracefs.remove_instance(state.instance)
         except TracefsError as error:
             if error.errno != errno.EBUSY or attempt + 1 == _REMOVE_TRIES:
-                _neutralise(instance)
-                held = _holders(str(instance.root))
+                _neutralise(instance, files)
+                held = _holders(f"/{directory}")
                 journal.pinned(held or "nobody who can be seen")
                 words = f"; held open by {held}" if held else ""
                 return lines(Outcome.LEFT, f"{error.problems[0].what}{words}")
@@ -240,8 +240,21 @@ def _remove_instance(state: JournalState, tracefs: Tracefs, journal: Journal) ->
     return lines(Outcome.RESTORED, "gone with the instance")
 
 
-def _neutralise(instance: Tracefs) -> None:
-    """Take the memory back from an instance that cannot be removed; it records nothing already."""
+def _silence(instance: Tracefs) -> None:
+    for file, text in (("tracing_on", "0"), ("events/enable", "0"), ("current_tracer", "nop")):
+        with contextlib.suppress(TracefsError):
+            instance.write(file, text)
+
+
+def _neutralise(instance: Tracefs, files: Iterable[str]) -> None:
+    """Let an instance that cannot be removed do nothing any more, and take its memory back."""
+    for file in files:
+        if file.endswith("/trigger"):
+            name = path_in_instance(file)
+            with contextlib.suppress(TracefsError):
+                for write in control_file(name).restore_writes("", instance.read(name)):
+                    _write(instance, name, write)
+    _silence(instance)  # again: a trigger may have turned it on, and leaves on what it enabled
     for buffer in ("buffer_size_kb", *(f"per_cpu/{c}/buffer_size_kb" for c in _cpus(instance))):
         with contextlib.suppress(TracefsError):  # EBUSY while somebody reads `trace`
             instance.write(buffer, "1")
@@ -255,16 +268,25 @@ def _cpus(instance: Tracefs) -> tuple[str, ...]:
 
 
 def _holders(directory: str) -> str:
-    """Name the processes that keep a file of the instance open, separated by commas."""
-    found: dict[str, None] = {}
+    """Name the processes that keep a file of the instance open or mapped, separated by commas.
+
+    `directory` is the end of its path: there may be other ways to it, as below debugfs.
+    """
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
-            name = (process / "comm").read_text(errors="replace").strip()
-            for link in (process / "fd").iterdir():
-                with contextlib.suppress(OSError):  # closed meanwhile
-                    if str(link.readlink()).startswith(f"{directory}/"):
-                        found[f"{name} (pid {process.name})"] = None
+            if _holds(process, f"{directory}/"):
+                name = (process / "comm").read_text(errors="replace").strip()
+                found.append(f"{name} (pid {process.name})")
     return ", ".join(found)
+
+
+def _holds(process: Path, part: str) -> bool:
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if part in str(link.readlink()):
+                return True
+    return part in (process / "maps").read_text(errors="replace")
 
 
 def _is_replaced(state: JournalState, tracefs: Tracefs) -> bool:

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -277,6 +278,68 @@ def test_a_held_instance_is_one_problem_that_names_its_files_and_who_holds_it(tm
     assert "EBUSY" in problem.why
     assert problem.fix == f"finish it with: trace-recipe recover run1 --state-dir {tmp_path}"
     assert len(refused.value.left) == 4
+
+
+MAP = """
+import ctypes, mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+place = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+os.close(fd)
+print("refused" if place == ctypes.c_void_p(-1).value else "mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_mount(tmp_path):
+    """tracefs once more, elsewhere."""
+    place = tmp_path / "other"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tracefs", "nodev", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_held_instance_does_nothing_any_more_and_whoever_holds_it_in_any_way_is_named(
+    tmp_path, untouched, other_mount
+):
+    name = f"tr-test-held-{os.getpid()}"
+    instance = MOUNT / "instances" / name
+    event = "events/sched/sched_switch"
+    steps = (
+        MakeInstance(name, None),
+        _set(name, "tracing_on", "1"),
+        _set(name, f"{event}/trigger", "traceon"),
+        _set(name, f"{event}/trigger", "enable_event:sched:sched_waking"),
+    )
+    session = _apply(_plan(name, *steps), tmp_path / "state")
+    held = os.open(other_mount / "instances" / name / "tracing_on", os.O_RDONLY)
+    mapper = subprocess.Popen(
+        [sys.executable, "-c", MAP, str(instance / "per_cpu/cpu0/trace_pipe_raw")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    try:
+        assert mapper.stdout is not None
+        is_mapped = mapper.stdout.readline() == "mapped\n"  # Linux 6.10 and later
+        with pytest.raises(RestoreError) as refused:
+            session.restore()
+        time.sleep(0.1)  # and so at least one switch
+        triggers = (instance / event / "trigger").read_text()
+        on = [(instance / file).read_text() for file in ("tracing_on", "events/enable")]
+    finally:
+        os.close(held)
+        mapper.communicate()
+    [state] = journals(tmp_path / "state")
+    restore(state, Tracefs(MOUNT), Journal.adopt(state))
+
+    [problem] = refused.value.problems
+    assert f"(pid {os.getpid()})" in problem.why
+    assert (f"(pid {mapper.pid})" in problem.why) is is_mapped
+    assert [line for line in triggers.splitlines() if not line.startswith("#")] == []
+    assert on == ["0\n", "0\n"]
 
 
 def test_an_option_that_only_the_top_level_has_is_a_lack_of_the_kernel(tmp_path, instance):
