@@ -1,4 +1,4 @@
-"""Occupancy: whether somebody uses the top level of tracefs, which a recipe would share."""
+"""Occupancy: whether somebody uses the top level of tracefs, or what all instances share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from trace_recipe.errors import TracefsError
+from trace_recipe.plan import PRIVATE_PREFIX
+from trace_recipe.suggestions import listed
+from trace_recipe.tracers import users_of_shared_file
 
 if TYPE_CHECKING:
+    from trace_recipe.plan import Plan
     from trace_recipe.tracefs import Tracefs
 
-__all__ = ["occupancy"]
+__all__ = ["affected", "occupancy"]
 
 _ENTRIES = re.compile(r"^entries: (\d+)$", re.MULTILINE)
 
@@ -25,6 +29,28 @@ def occupancy(tracefs: Tracefs) -> tuple[str, ...]:
         found.append(f"{len(events)} event{'s' * (len(events) != 1)} enabled")
     if recorded := _recorded(tracefs):
         found.append(f"{recorded} recorded event{'s' * (recorded != 1)} unread")
+    return tuple(found)
+
+
+def affected(plan: Plan, tracefs: Tracefs) -> tuple[str, ...]:
+    """Return, in words, which tracers of others look at what a plan changes for all instances.
+
+    Among runs of recipes their claims decide.
+    """
+    names = plan.shared_names
+    if not names:
+        return ()
+    found = []
+    for instance in ("", *tracefs.list("instances")):
+        if instance.startswith(PRIVATE_PREFIX) or (instance and instance == plan.instance):
+            continue
+        try:
+            tracer = tracefs.instance(instance).read("current_tracer").strip()
+        except TracefsError:  # gone meanwhile, or not for this user
+            continue
+        if touched := [name for name in names if tracer in users_of_shared_file(name)]:
+            where = f"instance '{instance}'" if instance else "the top level"
+            found.append(f"tracer '{tracer}' of {where} looks at {listed(touched)}")
     return tuple(found)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMAND",
+    "PRIVATE_PREFIX",
     "RUNNER",
     "HoldFile",
     "InstanceKind",
@@ -27,6 +28,9 @@ __all__ = [
 
 COMMAND = "{command}"
 """Stands in a step's text for the pid of `run.command`, known only when it is applied."""
+
+PRIVATE_PREFIX = "trace-recipe-"
+"""How the name of an instance begins that a run makes for itself."""
 
 RUNNER = "{runner}"
 """Stands in a step's text for the thread ids of the runner."""
@@ -131,6 +135,13 @@ class Plan:
         """Every file that changes by what was written before: nobody can tell who changed it."""
         steps = [step for step in self.steps if isinstance(step, SetFile)]
         return tuple(dict.fromkeys(file for step in steps for file in step.later))
+
+    @property
+    def shared_names(self) -> tuple[str, ...]:
+        """The names of the files of all instances that a plan for one of them changes."""
+        steps = [step for step in self.steps if isinstance(step, SetFile)]
+        found = [step.name for step in steps if step.name in (step.file, *step.also)]
+        return tuple(dict.fromkeys(found)) if self.instance else ()
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from trace_recipe.buffer_sizes import default_buffer_bytes, shown_size_kb, shown_subbuf_kb
 from trace_recipe.errors import KernelLacksError, Problem
 from trace_recipe.mistakes import file_problem, top_level_tracer
-from trace_recipe.plan import COMMAND, RUNNER, HoldFile, MakeInstance, Plan, Scope, SetFile, Step
+from trace_recipe.plan import (
+    COMMAND,
+    PRIVATE_PREFIX,
+    RUNNER,
+    HoldFile,
+    MakeInstance,
+    Plan,
+    Scope,
+    SetFile,
+    Step,
+)
 from trace_recipe.plan_notes import notes_of
 from trace_recipe.present import Present
 from trace_recipe.tracers import (
@@ -377,7 +387,7 @@ class _Planner:
 def _instance(recipe: Recipe, run_id: str) -> tuple[InstanceKind, str]:
     match recipe.instance:
         case "private":
-            return "private", f"trace-recipe-{recipe.name[:32]}-{run_id}"
+            return "private", f"{PRIVATE_PREFIX}{recipe.name[:32]}-{run_id}"
         case "top":
             return "top", ""
         case name:

@@ -19,6 +19,7 @@ __all__ = [
     "WHOLE_CPU_TRACERS",
     "is_own_option",
     "users_of_option",
+    "users_of_shared_file",
 ]
 
 LATENCY_TRACERS = frozenset(
@@ -78,6 +79,13 @@ _CORE_OPTIONS = {
 def is_own_option(option: str) -> bool:
     """Whether an option is a tracer's own: one word for all instances, up to Linux 6.18."""
     return option in _OWN_OPTIONS or option.startswith(tuple(_OWN_PREFIXES))
+
+
+def users_of_shared_file(name: str) -> frozenset[str]:
+    """Return the tracers that look at a file that all instances share."""
+    if name.startswith("options/"):
+        return users_of_option(name.removeprefix("options/")) or frozenset()
+    return THRESHOLD_TRACERS if name == "tracing_thresh" else _GRAPH_ONLY
 
 
 def users_of_option(option: str) -> frozenset[str] | None:

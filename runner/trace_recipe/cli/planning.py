@@ -54,7 +54,10 @@ __all__ = [
 
 AllowSharedOption = Annotated[
     bool,
-    typer.Option("--allow-shared", help="Use the top level although somebody else does."),
+    typer.Option(
+        "--allow-shared",
+        help="Use the top level, or change what all instances share, although others use it.",
+    ),
 ]
 
 
@@ -235,25 +238,27 @@ def needed_for(
 
 
 def _ask_for_top_level(plan: Plan, tracefs: Tracefs, *, is_allowed: bool) -> None:
-    """Ask before the top level is shared with somebody; where nobody can answer, refuse.
+    """Ask before anything is shared with somebody who uses it; where nobody can answer, refuse.
 
     Raises InstanceBusyError.
     """
-    if plan.instance_kind != "top" or is_allowed:
-        return
-    from trace_recipe.occupancy import occupancy
+    from trace_recipe.occupancy import affected, occupancy
 
-    reasons = occupancy(tracefs)
+    if is_allowed:
+        return
+    is_top = plan.instance_kind == "top"
+    reasons = occupancy(tracefs) if is_top else affected(plan, tracefs)
     if not reasons:
         return
+    what = "the top level" if is_top else "what this recipe changes for all instances"
     found = ", ".join(reasons)
-    if can_ask() and confirms(f"the top level is in use ({found}); trace there all the same?"):
+    if can_ask() and confirms(f"{what} is in use ({found}); trace all the same?"):
         return
-    raise InstanceBusyError(
-        Problem(
-            f"the top level is in use: {found}",
-            why="what others record there would be consumed, and recorded by this recipe too",
-            fix="use a private instance (leave `instance: top` out), or say --allow-shared",
-            key="instance",
-        )
-    )
+    if is_top:
+        why = "what others record there would be consumed, and recorded by this recipe too"
+        fix = "use a private instance (leave `instance: top` out), or say --allow-shared"
+    else:
+        why = "what others record would change as long as it runs"
+        fix = "wait until they have ended, or say --allow-shared"
+    key = "instance" if is_top else ""
+    raise InstanceBusyError(Problem(f"{what} is in use: {found}", why, fix, key=key))

@@ -124,3 +124,28 @@ def test_a_top_level_that_somebody_uses_takes_consent(cli, recipe):
     assert "--allow-shared" in refused.stderr
     assert allowed.returncode == 0, allowed.stderr
     assert still == "1\n"
+
+
+def test_what_all_instances_share_takes_consent_while_a_tracer_looks_at_it(cli, recipe):
+    text = (
+        "recipe: v1\nname: stacks\ntracer: {name: function, options: {func_stack_trace: true}}\n"
+        "functions: {only: [vfs_fallocate]}\nduration: 100ms\noutputs: [{text: o.txt}]\n"
+    )
+    path = str(recipe(text))
+    _write("set_ftrace_filter", "vfs_fsync\n")
+    _write("current_tracer", "function")
+    try:
+        refused = cli("run", path)
+        allowed = cli("run", "--allow-shared", path)
+    finally:
+        _write("current_tracer", "nop")
+        os.close(os.open(TRACEFS / "set_ftrace_filter", os.O_WRONLY | os.O_TRUNC))
+
+    assert refused.returncode == 3, refused.stderr
+    assert (
+        "what this recipe changes for all instances is in use: tracer 'function' of the top level"
+        " looks at options/func_stack_trace" in refused.stderr
+    )
+    assert refused.stderr.endswith("  state: untouched\n")
+    assert allowed.returncode == 0, allowed.stderr
+    assert _read("options/func_stack_trace") == "0\n"
