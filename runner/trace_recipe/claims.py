@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from trace_recipe.journal import JournalState
+    from trace_recipe.public_claims import PublicClaim
 
-__all__ = ["claims_of", "refuse_claimed", "sharer_of", "sharers_of"]
+__all__ = ["claims_of", "refuse_claimed", "refuse_claimed_by_root", "sharer_of", "sharers_of"]
 
 
 def claims_of(plan: Plan) -> dict[str, str | None]:
@@ -72,6 +73,21 @@ def refuse_claimed(
                 fix=f"put it back first: {_command('recover', other)}",
             )
         )
+
+
+def refuse_claimed_by_root(claims: Iterable[str], claims_of_root: Iterable[PublicClaim]) -> None:
+    """Raise InstanceBusyError when a user's run would change what one of root's may change."""
+    wanted = [*claims]
+    for other in claims_of_root:
+        for file in wanted:
+            if file in other.files:
+                raise InstanceBusyError(
+                    Problem(
+                        f"'{file}' is in use by a run of root, of '{other.recipe}'",
+                        why="two runs that change the same file could not both put it back",
+                        fix="wait for it, or use a private instance",
+                    )
+                )
 
 
 def sharers_of(

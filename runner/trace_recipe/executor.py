@@ -7,7 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from trace_recipe.claims import claims_of, refuse_claimed, sharers_of
+from trace_recipe.claims import (
+    claims_of,
+    refuse_claimed,
+    refuse_claimed_by_root,
+    sharers_of,
+)
 from trace_recipe.control_files import control_file, path_in_instance
 from trace_recipe.errors import (
     ApplyError,
@@ -22,6 +27,7 @@ from trace_recipe.errors import (
 )
 from trace_recipe.journal import Intent, Journal, Leftovers, journals
 from trace_recipe.plan import HoldFile, MakeInstance, Plan, SetFile, Step
+from trace_recipe.public_claims import claims_of_root
 from trace_recipe.refusals import kernel_lacks, refused
 from trace_recipe.restorer import put_back, settle
 from trace_recipe.state_directory import shared_lock
@@ -220,6 +226,7 @@ def _begin(
     claims = claims_of(plan)
     others = list(journals(state_directory))
     refuse_claimed(claims, others, run_id)
+    refuse_claimed_by_root(claims, claims_of_root())
     sharers = sharers_of(claims, others, run_id)
     before = _pre_image(plan, tracefs)
     inherited = {file: sharers[file].applied.get(file) for file in sharers if file in before}

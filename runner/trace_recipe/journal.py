@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, Problem, errno_text
+from trace_recipe.public_claims import publish, withdraw
 from trace_recipe.state_directory import (
     append,
     check_safe,
@@ -152,6 +153,8 @@ class Journal:
             **asdict(intent),
         }
         fd = create_locked(path, header)
+        own = f"instances/{intent.instance}" if intent.makes_instance else ""
+        publish(path, intent.recipe, [file for file in intent.claims if file != own])
         return cls(path, fd)
 
     @classmethod
@@ -237,12 +240,14 @@ class Journal:
 
     def archive(self) -> None:
         """Keep it under another name: the kernel that it tells of is gone."""
+        withdraw(self.path)
         with contextlib.suppress(OSError):
             self.path.rename(self.path.with_suffix(_ARCHIVED))
         self.close()
 
     def discard(self) -> None:
         """Remove the journal: everything is back, as `recover` finds where it cannot be removed."""
+        withdraw(self.path)
         with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()

@@ -12,6 +12,7 @@ from trace_recipe.claims import sharer_of
 from trace_recipe.control_files import FORK_OPTIONS, Write, control_file, path_in_instance
 from trace_recipe.errors import KernelLacksError, Left, Problem, RestoreError, TracefsError
 from trace_recipe.journal import journals
+from trace_recipe.public_claims import claims_of_root
 from trace_recipe.receipt import Outcome, Receipt, ReceiptLine
 from trace_recipe.state_directory import command_line, shared_lock
 from trace_recipe.suggestions import listed
@@ -95,12 +96,18 @@ def _restore_files(
     others: list[JournalState] = []
     with contextlib.suppress(KernelLacksError):  # what others could have written is not believed
         others = list(journals(state.path.parent))
+    of_root = {file: claim.recipe for claim in claims_of_root() for file in claim.files}
     lines = []
     for file in touched:
         if other := sharer_of(file, state.claims, others, state.run_id):
             reason = f"run {other.run_id} of '{other.recipe}' needs it as it is, and puts it back"
             now = tracefs.read(file)
             lines.append(ReceiptLine(file, Outcome.SHARED, state.before[file], now, reason))
+        elif file in of_root:
+            # It took what we had set for what was there before, and puts that back in the end.
+            reason = f"a run of root, of '{of_root[file]}', uses it too and has to end first"
+            now = tracefs.read(file)
+            lines.append(ReceiptLine(file, Outcome.LEFT, state.before[file], now, reason))
     kept = {line.file for line in lines}
     touched = [file for file in touched if file not in kept]
     touched.sort(key=lambda file: control_file(path_in_instance(file)).order)

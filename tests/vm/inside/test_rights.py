@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from trace_recipe.executor import apply
+from trace_recipe.plan import Plan, Scope, SetFile
+from trace_recipe.state_directory import state_directory
+from trace_recipe.tracefs import Tracefs
+
 TRACEFS = Path("/sys/kernel/tracing")
 USER = 65534
 RECIPE = """
@@ -28,6 +33,11 @@ instance: top
 duration: 100ms
 outputs: [{text: top.txt}]
 """
+ENABLE = "events/sched/sched_process_exec/enable"
+ROOTS = Plan(
+    "of-root", "r.yaml", "top", "",
+    (SetFile(ENABLE, ENABLE, None, "1", "1", Scope.SHARED, None, ""),),
+)  # fmt: skip
 
 
 def _rights():
@@ -148,10 +158,19 @@ def test_the_top_level_takes_rights_to_write_its_files_and_no_instance(cli, mine
     told = _doctor(cli, path)
     with _granted(told, rights):
         status, err = _as_user(cli, "run", str(path), "--allow-shared")
+        roots = apply(
+            ROOTS, Tracefs(), run_id="roots", state_directory=state_directory(0, {}), bindings={}
+        )
+        refused, words = _as_user(cli, "run", str(path), "--allow-shared")
+        roots.restore()
 
+    assert refused == 3, words
+    assert f"'{ENABLE}' is in use by a run of root, of 'of-root'" in words
+    assert words.endswith("  state: untouched\n")
+    assert list(Path("/run/trace-recipe-claims").iterdir()) == []
     access = {one["file"]: one["access"] for one in told["files"]}
-    assert access["tracing_on"] == access["events/sched/sched_process_exec/enable"] == "write"
+    assert access["tracing_on"] == access[ENABLE] == "write"
     assert access["instances"] == "list"
     assert status == 0, err
     assert "; restored " in err
-    assert (TRACEFS / "events/sched/sched_process_exec/enable").read_text() == "0\n"
+    assert (TRACEFS / ENABLE).read_text() == "0\n"
