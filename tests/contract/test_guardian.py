@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -80,10 +81,14 @@ def test_a_signal_to_the_whole_process_group_spares_the_guardian(cli, recipe, un
     assert not list(INSTANCES.glob("*guarded*"))
 
 
-def test_the_guardian_holds_nothing_of_the_runner_open(cli, recipe, untouched):
+def test_the_guardian_holds_nothing_of_the_runner_open_and_has_little_memory_of_its_own(
+    cli, recipe, untouched
+):
     running = _start(cli, recipe)
     (guardian,) = cli.guardians()
     files = [link.readlink().name for link in Path(f"/proc/{guardian}/fd").iterdir()]
+    memory = Path(f"/proc/{guardian}/smaps_rollup").read_text()
+    own_kb = sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", memory, re.MULTILINE)))
 
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
@@ -92,6 +97,7 @@ def test_the_guardian_holds_nothing_of_the_runner_open(cli, recipe, untouched):
     assert [name.partition(":")[0] for name in sorted(files)[3:]] == ["pipe"]
     assert running.returncode == 130
     assert cli.guardians() == []
+    assert own_kb < 8000  # of the 40 MB and more that it shares with the runner
 
 
 @contextlib.contextmanager

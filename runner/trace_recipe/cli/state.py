@@ -23,6 +23,7 @@ from trace_recipe.errors import RestoreError
 from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, boot_time_ns, journals
+from trace_recipe.leftovers import clear_leftovers
 from trace_recipe.receipt import Outcome
 from trace_recipe.restorer import foreign_changes
 from trace_recipe.state_directory import command_line
@@ -158,8 +159,11 @@ def _tell_endings(state_dir: Path) -> int:
 def _finish(state: JournalState) -> None:
     journal = Journal.adopt(state)
     if not state.is_this_boot:
+        pages = clear_leftovers(state.leftovers, state.path.parent, state.run_id)
         journal.archive()
         show(f"{state.run_id}: the machine was rebooted since; nothing to put back")
+        if pages:
+            show(f"  recorded until then: trace-recipe report {pages}")
         return
     live_tracefs()
     with Interrupts():  # a restore is not interrupted; the signal is simply too late
