@@ -27,6 +27,7 @@ _ADDRESS_LIMIT = 1 << 64
 _PRINTK_LINE = re.compile(r'^0x([0-9a-fA-F]{1,16})\s*:\s*"(.*)"\s*$')
 # Only these are escaped by the kernel (t_show in kernel/trace/trace_printk.c); a backslash is not.
 _ESCAPE = re.compile(r'\\([nt"])')
+_BLANKS = " \t\v\f\r"  # what isspace(3) takes of a line
 _UNESCAPED = {"n": "\n", "t": "\t", '"': '"'}
 
 
@@ -98,13 +99,14 @@ def parse_cmdlines(text: str) -> dict[int, str]:
     """Return the comm of each pid of `saved_cmdlines`; lines that are not `PID COMM` are left.
 
     The kernel lists a pid once, but a comm may hold a line end, and a second line of its own making
-    behind it: a pid that has two names has none.
+    behind it: a pid that has two names has none. Nor has one whose name is blank: in a trace.dat
+    trace-cmd 3.1 would take no name from there on.
     """
     found: dict[int, str] = {}
     forged = set()
     for line in text.rstrip("\0").split("\n"):
         pid, _, comm = line.strip("\0").partition(" ")
-        if pid.isascii() and pid.isdigit() and len(pid) <= 10 and comm:
+        if pid.isascii() and pid.isdigit() and len(pid) <= 10 and comm.strip(_BLANKS):
             number = int(pid)
             if found.setdefault(number, comm) != comm:
                 forged.add(number)

@@ -22,7 +22,7 @@ from trace_recipe.decoder import decode
 from trace_recipe.events import ArrayPages, Buffer, TraceData
 from trace_recipe.formats import parse_event_format, parse_header_page
 from trace_recipe.held_files import hold_file
-from trace_recipe.kernel_tables import parse_kallsyms, parse_printk_formats
+from trace_recipe.kernel_tables import parse_cmdlines, parse_kallsyms, parse_printk_formats
 from trace_recipe.trace_dat import read_trace_dat, write_trace_dat
 
 pytestmark = pytest.mark.tracefs
@@ -264,6 +264,17 @@ def test_trace_cmd_reports_every_event_we_wrote_in_order_with_its_comm_and_time(
     text = run_trace_cmd("report", path)
     assert f"begin {recorded.buffers[0].name}" in text
     assert "FAILED" not in text
+
+
+@pytest.mark.parametrize(("version", "compression"), VARIANTS)
+def test_a_task_with_a_blank_name_costs_no_other_task_its_own(
+    recorded, tmp_path, version, compression
+):
+    cmdlines = parse_cmdlines(f"1 \t\n{os.getpid()} own process\n")
+    data = replace(recorded, cmdlines=cmdlines)
+
+    lines = report(written(data, tmp_path / "trace.dat", version, compression), "-N")
+    assert {line[0] for line in lines if line[1] == os.getpid()} == {"own process"}
 
 
 @pytest.mark.parametrize(("version", "compression"), VARIANTS)

@@ -51,3 +51,8 @@ def test_command_lines_may_have_blanks_and_junk_behind_them():
 def test_a_second_name_that_a_comm_with_a_line_end_forges_is_not_believed(text):
     assert parse_cmdlines(text) == {7: "x"}
     assert parse_cmdlines("1 init\n1 init\n") == {1: "init"}
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\r", "\v\f "])
+def test_a_name_that_is_blank_is_none(blank):
+    assert parse_cmdlines(f"1 {blank}\n7  x\n") == {7: " x"}
