@@ -73,6 +73,10 @@ def record_own_children(instance, rounds):
             os._exit(0)
         children.append(child)
     put(instance / "set_event_pid", " ".join(map(str, children)))
+    # Who else is switched away from may have a name that is no text.
+    own = " || ".join(f"common_pid == {pid}" for pid in (0, *children))
+    for event in ("sched_switch", "sched_waking"):
+        put(instance / f"events/sched/{event}/filter", own)
     put(instance / "tracing_on", 1)
     os.write(gate[1], b"go")
     for child in children:

@@ -83,8 +83,8 @@ def work(directory):
         time.sleep(0.001)
 
 
-def record(directory, events, *, task=None):
-    """Trace a child at work, and its children; the triggers add stack traces."""
+def record(directory, events, *, task=None, trigger=""):
+    """Trace a child at work, and its children; a trigger adds stack traces to its switches."""
     for name in events:
         if (directory / f"events/{name}/enable").exists():
             put(directory / f"events/{name}/enable", 1)
@@ -97,6 +97,11 @@ def record(directory, events, *, task=None):
         work(directory)
         os._exit(0)
     put(directory / "set_event_pid", child)
+    # Who else is switched away from, or wakes a task, may have a name that is no text.
+    own = f"common_pid == {child} || common_pid == 0"
+    put(directory / "events/sched/filter", own)
+    if trigger:
+        put(directory / "events/sched/sched_switch/trigger", f"{trigger} if {own}")
     put(directory / "tracing_on", 1)
     os.write(opener, b"x")
     _, status = os.waitpid(child, 0)
@@ -113,8 +118,7 @@ def test_every_line_is_the_kernels_own(instance, group):
 
 
 def test_stack_traces_of_a_trigger_are_printed_as_the_kernel_does(instance):
-    put(instance / "events/sched/sched_switch/trigger", "stacktrace")
-    record(instance, ("sched",))
+    record(instance, ("sched",), trigger="stacktrace")
     assert "<stack trace>" in "".join(kernel_lines(instance))
     assert_equal_text(instance, *UNKNOWABLE)
 
