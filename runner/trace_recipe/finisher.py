@@ -65,8 +65,9 @@ def finish(state: JournalState, journal: Journal, *, by: str, why: str = "killed
 
     Raises RestoreError when something of the run's is left in the kernel; the journal then stays.
     """
-    pages = clear_leftovers(state.leftovers, state.path.parent, state.run_id)
     receipt = put_back(state, reach_tracefs(state.mount), journal)
+    # After the kernel: whoever asks for files on a server that is gone may wait for ever.
+    pages = clear_leftovers(state.leftovers, state.path.parent, state.run_id)
     ending = Ending(
         state.run_id,
         state.recipe,

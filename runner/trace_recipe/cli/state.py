@@ -18,8 +18,8 @@ import typer
 from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import can_ask, confirms, print_json, show
-from trace_recipe.cli.unfinished import clear_up, find_run
-from trace_recipe.errors import RestoreError
+from trace_recipe.cli.unfinished import clear_up, find_run, is_taken
+from trace_recipe.errors import InstanceBusyError, KernelLacksError, RestoreError
 from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
 from trace_recipe.journal import Journal, JournalState, boot_time_ns, journals
@@ -132,6 +132,10 @@ def recover(
             _finish(state)
         except RestoreError as error:
             failures.append(error)
+        except (InstanceBusyError, KernelLacksError):
+            if not is_taken(state):
+                raise
+            show(f"{state.run_id}: somebody else puts it back")
     if failures:
         raise RestoreError(
             *(problem for error in failures for problem in error.problems),

@@ -13,14 +13,14 @@ from trace_recipe.errors import (
     TraceRecipeError,
 )
 from trace_recipe.finisher import finish
-from trace_recipe.journal import Journal, JournalState, journals
+from trace_recipe.journal import Journal, JournalState, journals, read_journal
 from trace_recipe.leftovers import clear_noted_leftovers
 from trace_recipe.state_directory import command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["clear_up", "find_run", "offer_to_finish"]
+__all__ = ["clear_up", "find_run", "is_taken", "offer_to_finish"]
 
 
 def offer_to_finish(state_directory: Path) -> None:
@@ -38,7 +38,8 @@ def offer_to_finish(state_directory: Path) -> None:
             continue
         left = f"run {state.run_id} of '{state.recipe}' was killed and is not put back"
         if can_ask() and confirms(f"{left}; do it now?"):
-            finish(state, Journal.adopt(state), by="a later run")
+            if not is_taken(state):
+                finish(state, Journal.adopt(state), by="a later run")
         else:
             say(f"note: {left}: {command_line('recover', state_directory, state.run_id)}")
     for words in clear_up(state_directory):
@@ -56,6 +57,12 @@ def clear_up(state_directory: Path) -> list[str]:
         )
         for run_id, pages in clear_noted_leftovers(state_directory).items()
     ]
+
+
+def is_taken(state: JournalState) -> bool:
+    """Whether somebody else, as its guardian, puts a dead run back now or has done so."""
+    now = read_journal(state.path)
+    return now is None or now.is_live
 
 
 def find_run(run_id: str, state_directory: Path) -> JournalState:
