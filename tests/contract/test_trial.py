@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -89,7 +90,13 @@ def test_extend_and_confirm_move_the_end_and_restore_ends_it(cli, recipe):
 
 def test_status_names_what_somebody_else_has_changed_and_restore_leaves_nothing(cli, recipe):
     run_id, instance = _try(cli, recipe)
-    assert "changed by somebody else" not in cli("status").stdout
+    status = cli("status").stdout
+    (state,) = json.loads(cli("status", "--json").stdout)
+    event = "events/sched/sched_switch"
+    assert "changed by somebody else" not in status
+    assert re.search(rf"^  applied: .*{event}/enable, {event}/filter", status, re.MULTILINE)
+    filter_file = f"instances/{instance.name}/{event}/filter"
+    assert state["applied"][filter_file] == "prev_prio < 200\n"
 
     with open(instance / "trace_clock", "r+") as file:
         file.write("boot")

@@ -19,6 +19,7 @@ from trace_recipe.cli.completions import complete_run
 from trace_recipe.cli.kernels import DEFAULT_STATE, JsonOption, StateOption, live_tracefs
 from trace_recipe.cli.messages import can_ask, confirms, print_json, show
 from trace_recipe.cli.unfinished import clear_up, find_run, is_taken
+from trace_recipe.control_files import path_in_instance
 from trace_recipe.errors import InstanceBusyError, KernelLacksError, RestoreError
 from trace_recipe.finisher import Ending, endings, finish
 from trace_recipe.interrupts import Interrupts
@@ -27,6 +28,7 @@ from trace_recipe.leftovers import clear_leftovers
 from trace_recipe.receipt import Outcome
 from trace_recipe.restorer import foreign_changes
 from trace_recipe.state_directory import command_line
+from trace_recipe.suggestions import listed
 from trace_recipe.tracefs import Tracefs
 
 __all__ = ["register"]
@@ -59,6 +61,8 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
         )
         if state.is_tried and state.is_live:
             show(f"  {_until(state)}")
+        if state.intended:
+            show(f"  applied: {listed(sorted(map(path_in_instance, state.intended)))}")
         for file in _drift(state):
             show(f"  changed by somebody else: {file}")
         if state.pinned:
@@ -224,6 +228,7 @@ def _as_json(state: JournalState) -> dict[str, object]:
         "makes_instance": state.makes_instance,
         "this_boot": state.is_this_boot,
         "touched": sorted(state.intended),
+        "applied": dict(state.applied),
         "owner": _owner(state),
         "pinned": state.pinned,
         "changed_by_others": _drift(state),
