@@ -5,7 +5,7 @@ import fcntl
 import pytest
 
 from tests.fake_tracefs import FakeTracefs
-from trace_recipe.errors import InstanceBusyError
+from trace_recipe.errors import InstanceBusyError, KernelLacksError, State
 from trace_recipe.executor import apply
 from trace_recipe.journal import Journal, journals
 from trace_recipe.plan import MakeInstance, Plan, Scope, SetFile
@@ -183,6 +183,18 @@ def test_what_others_may_wish_too_is_set_by_one_at_a_time(tracefs, tmp_path):
     _begin(tracefs, tmp_path, "a").restore()
 
     assert tried == [FILE, FILE]
+
+
+def test_a_run_that_cannot_lock_its_state_directory_any_more_is_undone(tracefs, tmp_path):
+    tracefs.before_making = lambda name: (tmp_path / "state").chmod(0o777)
+
+    with pytest.raises(KernelLacksError, match="not safe to use") as caught:
+        _begin(tracefs, tmp_path, "a")
+
+    assert caught.value.state is State.RESTORED
+    assert tracefs.read(FILE) == "7\n"
+    assert not tracefs.exists("instances/a")
+    assert list((tmp_path / "state").glob("*.journal")) == []
 
 
 def test_what_somebody_else_sets_meanwhile_stays_for_both(tracefs, tmp_path):
