@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,10 @@ def affected(plan: Plan, tracefs: Tracefs) -> tuple[str, ...]:
     if not names:
         return ()
     found = []
-    for instance in ("", *tracefs.list("instances")):
+    instances: tuple[str, ...] = ()
+    with contextlib.suppress(TracefsError):  # a user may not see whose there are
+        instances = tracefs.list("instances")
+    for instance in ("", *instances):
         if instance.startswith(PRIVATE_PREFIX) or (instance and instance == plan.instance):
             continue
         try:

@@ -7,6 +7,7 @@ import pytest
 
 from trace_recipe.kernel import kernel_from_json
 from trace_recipe.occupancy import affected
+from trace_recipe.plan import Plan, Scope, SetFile
 from trace_recipe.planner import make_plan
 from trace_recipe.recipe.load import load_recipe
 from trace_recipe.resolver import resolve
@@ -48,6 +49,18 @@ def found(tmp_path, body, **tracers):
 )  # fmt: skip
 def test_a_tracer_that_looks_at_a_changed_file_is_named(tmp_path, body, tracers, words):
     assert found(tmp_path, body, **tracers) == (words,)
+
+
+def test_who_may_not_list_the_instances_still_sees_the_top_level(tmp_path):
+    (tmp_path / "current_tracer").write_text("function\n")
+    plan = Plan("o", "o.yaml", "named", "mine", (
+        SetFile("instances/mine/options/func_stack_trace", "options/func_stack_trace", None, "1",
+                "1", Scope.SHARED, None, "", also=("options/func_stack_trace",)),
+    ))  # fmt: skip
+
+    [words] = affected(plan, Tracefs(tmp_path))
+
+    assert words == "tracer 'function' of the top level looks at options/func_stack_trace"
 
 
 @pytest.mark.parametrize(
