@@ -69,8 +69,8 @@ def find_needs(
     if resolved.tracer is not None:
         counts = resolved.function_match_counts
         total = None if resolved.kernel.functions is None else len(resolved.kernel.functions)
-        only = [counts.get(pattern) for pattern in resolved.functions_only]
-        share = _share(only, total)
+        chosen = resolved.functions_only or resolved.tracer.graph_functions
+        share = _share([counts.get(pattern) for pattern in chosen], total)
         search.look_at_tracer(resolved.tracer, resolved.tracer.path, share)
         # The option is only there where latency tracers can record functions.
         if _FUNCTION_TRACE in resolved.kernel.options:
@@ -219,15 +219,18 @@ class _Search:
 
     def _are_few(self, share: float | None, roots: Collection[str] = ()) -> bool:
         """Whether the recipe names what is traced, and that is less than half of all functions."""
+        is_named = self._has_named_functions() or bool(roots)
+        return is_named and (share is None or share < 1 / 2)
+
+    def _has_named_functions(self) -> bool:
         functions = self._loaded.recipe.functions
-        is_named = functions is not None and bool(functions.only or functions.module)
-        return (is_named or bool(roots)) and (share is None or share < 1 / 2)
+        return functions is not None and bool(functions.only or functions.module)
 
     def _need_all_functions(self, path: Path, share: float | None, why: str, instead: str) -> None:
         where, what = path, "every function of the kernel would be traced"
         if share is not None:
             what = f"{share:.0%} of the kernel's functions would be traced"
-            where = ("functions",)
+            where = ("functions",) if self._has_named_functions() else (*path, "graph_functions")
         why += "tracing tens of thousands of functions slows the machine and loses events"
         self._need(Permission.FUNCTION_ALL, where, what, why, instead)
 

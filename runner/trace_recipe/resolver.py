@@ -144,7 +144,7 @@ class _Resolver(TracerChecks):
         self.check_idle_keys()
         options = self._options(chosen)
         self._check_anything_left(tracer)
-        counts = self.functions_seen(tracer)
+        counts = {**self.roots_seen(tracer), **self.functions_seen(tracer)}
         only, not_ = self.function_texts() if tracer is not None else ((), ())
         self.check_kernel_options()
         self.check_clock_and_buffer()

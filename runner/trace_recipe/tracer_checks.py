@@ -170,6 +170,11 @@ class TracerChecks(KernelChecks):
             self.lack(("functions", "module"), problem, 0)
         return counts
 
+    def roots_seen(self, tracer: ResolvedTracer | None) -> dict[str, int | None]:
+        """Return how many functions each pattern matches below which a tracer is to look."""
+        patterns = () if tracer is None else tracer.graph_functions
+        return {pattern: self._count_functions(pattern, None) for pattern in patterns}
+
     def _count_functions(self, pattern: str, module: str | None) -> int | None:
         """Return how many functions a pattern matches, None when they are unknown."""
         if self.kernel.functions is None:

@@ -85,9 +85,16 @@ def test_patterns_that_match_half_of_all_functions_are_all_functions(patterns):
     body = f"tracer: function\nfunctions: {{only: [{patterns}]}}\n"
     narrow = "tracer: function\nfunctions: {only: ['a_*']}\n"
 
-    assert names(needs_of(body, kernel=kernel)) == ["function-all"]
-    assert "100% of the kernel's functions" in needs_of(body, kernel=kernel)[0].problem.what
-    assert needs_of(narrow, kernel=kernel) == []
+    graph = f"tracer: {{name: function_graph, graph_functions: [{patterns}]}}\n"
+    narrow_graph = "tracer: {name: function_graph, graph_functions: ['a_*']}\n"
+
+    for text, key in ((body, "functions"), (graph, "tracer.graph_functions")):
+        [need] = needs_of(text, kernel=kernel)
+        assert need.permission is Permission.FUNCTION_ALL
+        assert "100% of the kernel's functions" in need.problem.what
+        assert need.problem.key == key
+    for text in (narrow, narrow_graph):
+        assert needs_of(text, kernel=kernel) == []
 
 
 LATENCY = ["irqsoff", "preemptoff", "preemptirqsoff", "wakeup", "wakeup_rt", "wakeup_dl"]
