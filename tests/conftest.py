@@ -29,6 +29,11 @@ MARK = "TRACE_RECIPE_TEST"  # by which a test finds the processes that it has st
 LOCK = "/run/trace-recipe-tests.lock"
 
 
+def pytest_addoption(parser):
+    """Let the crash sweeps be whole ones, which takes long."""
+    parser.addoption("--every-point", action="store_true", help="crash sweeps stop everywhere")
+
+
 @pytest.fixture(autouse=True)
 def _tracefs_is_there(request):
     """A test marked `tracefs` skips, or fails, where there is none; others are not touched."""

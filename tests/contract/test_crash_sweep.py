@@ -1,7 +1,8 @@
 """A run that is killed at any of its calls is undone from its journal: tests/crash_sweep.py.
 
-Here every point on the fake, and on the running kernel instances of our own. The top level of real
-kernels is swept in the machines of tests/vm, every point by `python -m tests.crash_sweep`.
+Here on the fake, and on the running kernel in instances of our own: some points of each recipe in
+each home, all of them with `--every-point`. The top level of real kernels is swept in the machines
+of tests/vm, every point by `python -m tests.crash_sweep`.
 """
 
 import json
@@ -66,6 +67,12 @@ def swept(tree, case, home, **options):
         pytest.skip(error.problems[0].what)
 
 
+@pytest.fixture
+def few(request):
+    """How many points are enough, or None for all."""
+    return lambda points: None if request.config.getoption("--every-point") else points
+
+
 def seed(case, home):
     return [*CASES].index(case) * len(HOMES) + [*HOMES].index(home)
 
@@ -78,14 +85,14 @@ def fake(tmp_path):
 
 @pytest.mark.parametrize("home", HOMES)
 @pytest.mark.parametrize("case", CASES)
-def test_on_the_fake_a_stop_at_any_call_is_undone(fake, case, home, record_property):
+def test_on_the_fake_a_stop_at_any_call_is_undone(fake, case, home, few, record_property):
     if home == "messy instance":
         fake.tracefs.make_instance(MESSY_INSTANCE)
         assert make_messy(fake.tracefs.instance(MESSY_INSTANCE), is_simulated=True) > 20
     elif home.endswith("messy top level"):
         assert make_messy(fake.tracefs, is_simulated=True) > 20
 
-    found = swept(fake, case, home, points=6, seed=seed(case, home))
+    found = swept(fake, case, home, points=few(6), seed=seed(case, home))
 
     record_property(SUMMARY, ("fake", found.stops, found.points))
     assert found.points > 20
@@ -106,8 +113,10 @@ def here():
 @pytest.mark.slow
 @pytest.mark.parametrize("home", ["private", "messy instance"])
 @pytest.mark.parametrize("case", CASES)
-def test_on_this_kernel_a_stop_at_a_call_is_undone(untouched, here, case, home, record_property):
-    found = swept(here, case, home, points=12, seed=seed(case, home))
+def test_on_this_kernel_a_stop_at_a_call_is_undone(
+    untouched, here, case, home, few, record_property
+):
+    found = swept(here, case, home, points=few(12), seed=seed(case, home))
 
     record_property(SUMMARY, ("running kernel", found.stops, found.points))
     assert found.points > 20
