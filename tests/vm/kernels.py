@@ -6,6 +6,7 @@ The all-tracers kernel is the file that TRACE_RECIPE_ALL_TRACERS_KERNEL names, o
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ DEBIAN_PACKAGES = {
     "debian-6.1": re.compile(r"linux-image-6\.1\.\d\S*-cloud-amd64"),
     "debian-6.12": re.compile(r"linux-image-6\.12\.\d\S*-cloud-amd64"),
 }
+MODULE = "netfs.ko"
+"""Has events, needs no other module, and comes with both of Debian's kernels."""
 KERNELS = (*DEBIAN_PACKAGES, ALL_TRACERS)
 
 
@@ -43,9 +46,14 @@ def find_kernel(name: str) -> Path:
             raise KernelAbsentError(f"no {image}: name the image in {ALL_TRACERS_VARIABLE}")
         return image
     image = cache_directory() / "kernels" / name
-    if not image.is_file():
+    if not (image.is_file() and module_for(image).is_file()):
         _download(name, image)
     return image
+
+
+def module_for(image: Path) -> Path:
+    """Return where a module with events for the kernel is, if it came with one."""
+    return image.with_name(f"{image.name}.{MODULE}")
 
 
 def main() -> int:
@@ -69,6 +77,10 @@ def _download(name: str, image: Path) -> None:
         _run(["apt-get", "download", _newest_package(name)], directory)
         (package,) = Path(directory).glob("*.deb")
         _run(["dpkg-deb", "--extract", str(package), directory], directory)
+        (module,) = Path(directory).glob(f"lib/modules/*/kernel/fs/netfs/{MODULE}*")
+        data = module.read_bytes()
+        module.write_bytes(lzma.decompress(data) if module.suffix == ".xz" else data)
+        module.replace(module_for(image))
         (unpacked,) = Path(directory).glob("boot/vmlinuz-*")
         unpacked.replace(image)
 

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from tests.vm.kernels import PROJECT, cache_directory
+from tests.vm.kernels import MODULE, PROJECT, cache_directory, module_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -180,7 +180,7 @@ def run_shell(
         with initramfs.open("wb") as file:
             with base.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
-            _write_project(_Cpio(file), command)
+            _write_project(_Cpio(file), command, module_for(kernel))
         console = directory / "console"
         with _qemu(kernel, initramfs, console, append, accelerator(kernel)) as process:
             lines = _lines_until_end(process, timeout_s, show)
@@ -381,13 +381,15 @@ def _write_skeleton(cpio: _Cpio) -> None:
         cpio.copy(library, str(library))
 
 
-def _write_project(cpio: _Cpio, command: str) -> None:
+def _write_project(cpio: _Cpio, command: str, module: Path) -> None:
     for part in PARTS:
         path = PROJECT / part
         files = [path] if path.is_file() else _tree(path, left_out={"__pycache__"})
         for file in files:
             cpio.copy(file, f"/project/{file.relative_to(PROJECT)}")
     exports = "".join(f"export {name}={shlex.quote(text)}\n" for name, text in ENVIRONMENT.items())
+    if module.is_file():
+        cpio.copy(module, f"/{MODULE}")
     cpio.file("/init", INIT.encode(), 0o755)
     cpio.file("/job", f"{exports}{command}\n".encode())
     cpio.end()

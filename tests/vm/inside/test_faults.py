@@ -14,12 +14,18 @@ import pytest
 
 from tests.conftest import Cli
 from tests.tracefs_tree import is_recording
-from trace_recipe.tracefs import mount_tracefs
+from tests.vm import kernels
+from trace_recipe.executor import apply
+from trace_recipe.plan import Plan, Scope, SetFile
+from trace_recipe.receipt import Outcome
+from trace_recipe.tracefs import Tracefs, mount_tracefs
 
 TRACEFS = Path("/sys/kernel/tracing")
 INSTANCES = TRACEFS / "instances"
-BOTH = "'sched:sched_switch', 'faulty:reads'"
 SWITCHES = "'sched:sched_switch'"
+MODULE = Path("/", kernels.MODULE)
+OF_MODULE = "events/netfs/netfs_read"
+SIZES = ("64", "128")
 CPU1 = Path("/sys/devices/system/cpu/cpu1/online")
 PROBES = TRACEFS / "kprobe_events"
 RECIPE = """
@@ -75,6 +81,12 @@ class Found:
         counts = re.compile(r"^(?:entries|overrun|read events): (\d+)$", re.MULTILINE)
         return sum(int(number) for text in texts for number in counts.findall(text))
 
+    @property
+    def disabled(self):
+        """The events that others were seen to disable."""
+        texts = [one for one in self.answer["drifts"] if one["file"].endswith("/set_event")]
+        return {name for one in texts for name in one["applied"].split()}
+
 
 def _end(cli, running):
     out, err = running.communicate(timeout=180)
@@ -86,17 +98,24 @@ def _end(cli, running):
 
 @pytest.fixture(scope="module")
 def eventful(tmp_path_factory):
-    """One run: a CPU goes and comes, a probe is removed, and the wall clock is set."""
+    """One run: a probe and a module go, a CPU goes and comes, and the wall clock is set."""
     cli = Cli(tmp_path_factory.mktemp("eventful"))
-    has_probe = PROBES.exists()
-    if has_probe:
+    events = [SWITCHES]
+    if PROBES.exists():
         _write(PROBES, "p:faulty/reads vfs_read\n", os.O_APPEND)
-    running = _start(cli, BOTH if has_probe else SWITCHES)
+        events.append("'faulty:reads'")
+    if MODULE.exists():
+        subprocess.run(["insmod", MODULE], check=True)
+        events.append("'netfs:netfs_read'")
+    running = _start(cli, ", ".join(events))
     (instance,) = INSTANCES.glob("*faulty*")
-    if has_probe:
+    if len(events) > 1:
         _wait_until_pages_are_read(cli)
+    if PROBES.exists():
         _write(instance / "events/faulty/reads/enable", "0")
         _write(PROBES, "-:faulty/reads\n", os.O_APPEND)  # which empties the buffer
+    if MODULE.exists():
+        subprocess.run(["rmmod", "netfs"], check=True)  # that too
     moments = [time.monotonic_ns()]
     for state in "01":
         time.sleep(1)
@@ -127,11 +146,75 @@ def test_a_probe_that_others_remove_is_a_drift_and_what_it_recorded_can_be_read(
     found, _ = eventful
     names = {one.get("event") for one in found.records}
 
-    changes = [(one["file"].rpartition("/")[2], one["applied"]) for one in found.answer["drifts"]]
-    assert ("set_event", "faulty:reads") in changes
+    assert "faulty:reads" in found.disabled
     assert names >= {"faulty:reads", "sched:sched_switch"}
     assert not [name for name in names if name and name.startswith("unknown")]
     assert "left" not in {one["outcome"] for one in found.answer["receipt"]["files"]}
+
+
+def test_a_module_that_is_unloaded_is_a_drift_and_what_was_recorded_before_can_be_read(eventful):
+    if not MODULE.exists():
+        pytest.skip("this kernel came without a module")
+    found, (begun, _, _) = eventful
+
+    assert "netfs:netfs_read" in found.disabled
+    assert [one for one in found.records if one.get("ts", begun) < begun]
+    assert "left" not in {one["outcome"] for one in found.answer["receipt"]["files"]}
+
+
+@pytest.fixture
+def theirs():
+    """An instance of somebody else, whose CPUs have buffers of their own sizes."""
+    instance = INSTANCES / "theirs"
+    instance.mkdir()
+    for cpu, size in enumerate(SIZES):
+        _write(instance / f"per_cpu/cpu{cpu}/buffer_size_kb", size)
+    yield instance
+    instance.rmdir()
+
+
+def _applied(directory, *steps):
+    files = [SetFile(f"instances/theirs/{name}", name, None, text, text, Scope.SHARED, None, "",
+                     also=tuple(f"instances/theirs/{one}" for one in also))
+             for name, text, also in steps]  # fmt: skip
+    plan = Plan("gone", "g.yaml", "named", "theirs", tuple(files))
+    return apply(plan, Tracefs(), run_id="gone", state_directory=directory, bindings={})
+
+
+def test_what_a_module_took_with_it_is_nobodys_and_the_rest_is_put_back(tmp_path, theirs):
+    if not MODULE.exists():
+        pytest.skip("this kernel came without a module")
+    subprocess.run(["insmod", MODULE], check=True)
+    session = _applied(
+        tmp_path, (f"{OF_MODULE}/filter", "common_pid > 0", ()), (f"{OF_MODULE}/enable", "1", ()),
+        ("buffer_percent", "33", ()),
+    )  # fmt: skip
+    subprocess.run(["rmmod", "netfs"], check=True)
+
+    receipt = session.restore()
+
+    outcomes = {line.file.rpartition("/")[2]: line.outcome for line in receipt.lines}
+    assert outcomes == {
+        "filter": Outcome.FOREIGN, "enable": Outcome.FOREIGN, "buffer_percent": Outcome.RESTORED
+    }  # fmt: skip
+    assert (theirs / "buffer_percent").read_text() == "50\n"
+    assert list(tmp_path.glob("*.journal")) == []
+
+
+def test_the_buffer_of_a_cpu_that_went_offline_gets_its_size_back(tmp_path, theirs):
+    names = [f"per_cpu/cpu{cpu}/buffer_size_kb" for cpu in range(2)]
+    before = [(theirs / name).read_text() for name in names]
+    session = _applied(tmp_path, ("buffer_size_kb", "300", names))
+    CPU1.write_text("0")
+    try:
+        receipt = session.restore()
+        while_offline = [(theirs / name).read_text() for name in names]
+    finally:
+        CPU1.write_text("1")
+
+    assert {line.outcome for line in receipt.lines} == {Outcome.RESTORED}
+    assert len(set(before)) == 2
+    assert while_offline == before == [(theirs / name).read_text() for name in names]
 
 
 def test_a_wall_clock_that_is_set_meanwhile_changes_no_time_and_is_told(eventful):

@@ -174,7 +174,27 @@ def test_kill_9_under_a_function_tracer_is_recovered(cli, recipe, unchanged, wit
     assert ("by its guardian" in done.stdout) is not with_guardian
 
 
-def test_the_top_level_is_put_back_exactly(cli, recipe, unchanged):
+@pytest.fixture
+def irreplaceable():
+    """Objects of somebody else that cannot be made again from what is read of them.
+
+    An address reads as a hash of it, and an event probe without its filter.
+    """
+    has_probes = (TRACEFS / "kprobe_events").exists()
+    if has_probes:
+        symbols = map(str.split, Path("/proc/kallsyms").read_text().splitlines())
+        address = next(words[0] for words in symbols if words[2] == "vfs_fsync")
+        _write("dynamic_events", f"p:theirs/address 0x{address}\n", os.O_APPEND)
+        probe = "e:theirs/filtered sched/sched_process_exec pid=$pid if pid > 1\n"
+        _write("dynamic_events", probe, os.O_APPEND)
+        assert (TRACEFS / "dynamic_events").read_text().count("theirs/") == 2
+    yield
+    if has_probes:
+        for name in ("address", "filtered"):
+            _write("dynamic_events", f"-:theirs/{name}\n", os.O_APPEND)
+
+
+def test_the_top_level_is_put_back_exactly(cli, recipe, irreplaceable, unchanged):
     path = recipe(
         "recipe: v1\nname: top\ninstance: top\n"
         "events: [{event: 'sched:sched_switch', filter: 'prev_prio < 200', triggers: ['traceoff:1']}]\n"
