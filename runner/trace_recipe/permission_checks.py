@@ -156,12 +156,14 @@ class _Search:
         self, tracer: ResolvedTracer, path: Path, share: float | None
     ) -> None:
         """Note one that records functions on its way, which it does unless it is told not to."""
-        asked = [
-            options.get(_FUNCTION_TRACE)
-            for options in (self._loaded.recipe.options, tracer.options)
-        ]
-        is_off = False in asked and True not in asked
-        if tracer.name in LATENCY_TRACERS and not is_off and not self._are_few(share):
+        asked = (self._loaded.recipe.options, tracer.options)
+        words = [options.get(_FUNCTION_TRACE) for options in asked]
+        is_off = False in words and True not in words
+        # The graph takes all functions, whatever set_ftrace_filter says (seen on 6.12).
+        is_graph = any(options.get("display-graph") for options in asked)
+        share = None if is_graph else share
+        are_few = self._are_few(share) and not is_graph
+        if tracer.name in LATENCY_TRACERS and not is_off and not are_few:
             self._need_all_functions(
                 path, share,
                 f"while it measures, the tracer '{tracer.name}' records every function that is"

@@ -141,7 +141,15 @@ def test_a_latency_tracer_that_is_to_record_no_functions_needs_nothing(own, reci
     ],
 )
 def test_a_latency_tracer_looks_at_the_chosen_functions(functions, found):
-    assert names(needs_of(f"tracer: irqsoff\nfunctions: {functions}\n")) == found
+    body = f"instance: top\ntracer: irqsoff\nfunctions: {functions}\n"
+
+    assert names(needs_of(body)) == found
+    # Nested, it looks at all of them.
+    [need] = needs_of(body + "options: {display-graph: true}\n")
+    assert need.permission is Permission.FUNCTION_ALL
+    assert need.problem.what == "every function of the kernel would be traced"
+    off = "options: {display-graph: true, function-trace: false}\n"
+    assert needs_of(body + off) == []
 
 
 def test_only_the_alternative_that_is_taken_counts_on_a_kernel():
