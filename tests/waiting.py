@@ -18,7 +18,7 @@ __all__ = ["WAITING", "let_it_end", "wait_until_it_records"]
 
 WAITING = (
     "run: {command: [/bin/sh, -c, 'sleep 0.05; touch begun;"
-    " until [ -e enough ] || ! kill -0 $PPID; do sleep 0.05; done'], timeout: 300s}"
+    " until [ -e enough ] || [ ! -e /proc/$PPID/exe ]; do sleep 0.05; done'], timeout: 300s}"
 )
 """A line of a recipe."""
 
