@@ -6,35 +6,33 @@ import time
 from pathlib import Path
 
 from tests.requirements import need_command
-from tests.tracefs_tree import is_recording
+from tests.waiting import WAITING, let_it_end, wait_until_it_records
 
 TRACEFS = Path("/sys/kernel/tracing")
-RECIPE = """
+RECIPE = f"""
 recipe: v1
 name: reset
 instance: top
-events: [{event: "sched:sched_switch", filter: "prev_prio < 200"}, "sched:sched_waking", "raw_syscalls:sys_enter"]
+events: [{{event: "sched:sched_switch", filter: "prev_prio < 200"}}, "sched:sched_waking", "raw_syscalls:sys_enter"]
 clock: mono
-buffer: {watermark: 0}
-duration: 10s
-drift: {action: fail}
-outputs: [{jsonl: o.jsonl}]
+buffer: {{watermark: 0}}
+{WAITING}
+drift: {{action: fail}}
+outputs: [{{jsonl: o.jsonl}}]
 """
 
 
 def test_trace_cmd_reset_is_seen_and_left_alone(cli, recipe):
     reset = [need_command("trace-cmd"), "reset"]
     running = cli.start("run", str(recipe(RECIPE)), "--json", "--recording", "R")
+    wait_until_it_records(cli, running)
     ends_at = time.monotonic() + 90
-    while not is_recording(TRACEFS):
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < ends_at
-        time.sleep(0.1)
     spools = cli.directory / "R"
     while not any(path.stat().st_size for path in spools.glob("cpu*.raw")):
         assert time.monotonic() < ends_at
         time.sleep(0.05)
     subprocess.run(reset, check=True, capture_output=True)
+    let_it_end(cli)
     out, err = running.communicate(timeout=120)
 
     assert running.returncode == 7, err

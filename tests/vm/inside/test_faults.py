@@ -1,6 +1,7 @@
 """What happens to a machine while it is traced: CPUs, mounts, probes and clocks come and go."""
 
 import json
+import mmap
 import os
 import re
 import subprocess
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
-from tests.tracefs_tree import is_recording
 from tests.vm import kernels
+from tests.waiting import WAITING, let_it_end, wait_until_it_records
 from trace_recipe.executor import apply
 from trace_recipe.plan import Plan, Scope, SetFile
 from trace_recipe.receipt import Outcome
@@ -34,7 +35,7 @@ name: faulty
 events: [{events}]
 clock: mono
 buffer: {{watermark: 0}}
-duration: 12s
+{waiting}
 outputs: [{{jsonl: o.jsonl}}]
 """
 
@@ -49,21 +50,33 @@ def _write(path: Path, text: str, flags: int = 0) -> None:
 
 def _start(cli, events):
     path = cli.directory / "recipe.yaml"
-    path.write_text(RECIPE.format(events=events))
+    path.write_text(RECIPE.format(events=events, waiting=WAITING))
     running = cli.start("run", str(path), "--json", "--recording", "R")
-    ends_at = time.monotonic() + 120
-    while not any(map(is_recording, INSTANCES.glob("*faulty*"))):
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)
+    wait_until_it_records(cli, running)
     return running
 
 
-def _wait_until_pages_are_read(cli):
+def _work_on(cpu):
+    """Switch tasks and read on a CPU, where nothing else may happen for seconds."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    for _ in range(20):
+        Path("/proc/self/comm").read_text()
+        time.sleep(0.005)
+    os.sched_setaffinity(0, before)
+
+
+def _read_until_reads_are_spooled(cli):
+    """Of two more sub-buffers of each CPU the second holds what happens here, and nothing older."""
     ends_at = time.monotonic() + 60
-    while not all(path.stat().st_size for path in (cli.directory / "R").glob("cpu*.raw")):
+    wanted = {
+        path: path.stat().st_size + 2 * mmap.PAGESIZE
+        for path in (cli.directory / "R").glob("cpu*.raw")
+    }
+    while any(path.stat().st_size < size for path, size in wanted.items()):
         assert time.monotonic() < ends_at
-        time.sleep(0.05)
+        for cpu in sorted(os.sched_getaffinity(0)):
+            _work_on(cpu)
 
 
 @dataclass
@@ -89,6 +102,7 @@ class Found:
 
 
 def _end(cli, running):
+    let_it_end(cli)
     out, err = running.communicate(timeout=180)
     assert running.returncode == 0, err
     lines = (cli.directory / "o.jsonl").read_text().splitlines()
@@ -107,36 +121,43 @@ def eventful(tmp_path_factory):
     if MODULE.exists():
         subprocess.run(["insmod", MODULE], check=True)
         events.append("'netfs:netfs_read'")
+    moments = [time.monotonic_ns()]
     running = _start(cli, ", ".join(events))
     (instance,) = INSTANCES.glob("*faulty*")
     if len(events) > 1:
-        _wait_until_pages_are_read(cli)
+        _read_until_reads_are_spooled(cli)
     if PROBES.exists():
         _write(instance / "events/faulty/reads/enable", "0")
         _write(PROBES, "-:faulty/reads\n", os.O_APPEND)  # which empties the buffer
     if MODULE.exists():
         subprocess.run(["rmmod", "netfs"], check=True)  # that too
-    moments = [time.monotonic_ns()]
-    for state in "01":
-        time.sleep(1)
-        CPU1.write_text(state)
-        moments.append(time.monotonic_ns())
+    moments.append(time.monotonic_ns())
+    _work_on(1)
+    CPU1.write_text("0")
+    moments.append(time.monotonic_ns())
+    time.sleep(1)
+    moments.append(time.monotonic_ns())
+    CPU1.write_text("1")
+    moments.append(time.monotonic_ns())
+    _work_on(1)
     time.clock_settime(time.CLOCK_REALTIME, time.time() + 3600)
+    time.sleep(1)  # for whoever looks at a clock, and at the wrong one
     try:
-        yield _end(cli, running), moments
+        found = _end(cli, running)
+        yield found, [*moments, time.monotonic_ns()]
     finally:
         time.clock_settime(time.CLOCK_REALTIME, time.time() - 3600)
         cli.clean_up()
 
 
 def test_a_cpu_that_goes_offline_and_comes_back_loses_nothing(eventful):
-    found, (begun, gone, back) = eventful
+    found, (_, begun, gone, returning, back, _) = eventful
     times = [one["ts"] for one in found.records if one.get("cpu") == 1]
 
     assert found.manifest["lost"] == 0
     assert found.manifest["events"] <= sum("event" in one for one in found.records)
     assert [time for time in times if begun < time < gone]
-    assert not [time for time in times if gone < time < back - 500_000_000]
+    assert not [time for time in times if gone < time < returning]
     assert max(times) > back
 
 
@@ -155,7 +176,7 @@ def test_a_probe_that_others_remove_is_a_drift_and_what_it_recorded_can_be_read(
 def test_a_module_that_is_unloaded_is_a_drift_and_what_was_recorded_before_can_be_read(eventful):
     if not MODULE.exists():
         pytest.skip("this kernel came without a module")
-    found, (begun, _, _) = eventful
+    found, (_, begun, *_) = eventful
 
     assert "netfs:netfs_read" in found.disabled
     assert [one for one in found.records if one.get("ts", begun) < begun]
@@ -218,21 +239,25 @@ def test_the_buffer_of_a_cpu_that_went_offline_gets_its_size_back(tmp_path, thei
 
 
 def test_a_wall_clock_that_is_set_meanwhile_changes_no_time_and_is_told(eventful):
-    found, _ = eventful
+    found, (launched, *_, ended) = eventful
     walls = [one["wall"] for one in found.records if "event" in one]
 
-    assert 11_500_000_000 < found.manifest["duration_ns"] < 60_000_000_000
+    assert found.manifest["exit_reason"] == "command ended with status 0"
+    assert 2_000_000_000 < found.manifest["duration_ns"] < ended - launched
     (note,) = [note for note in found.manifest["notes"] if "wall clock" in note]
-    assert note.startswith("the wall clock went +3600.0 s against the monotonic one")
+    told = re.match(r"the wall clock went \+([\d.]+) s against the monotonic one", note)
+    assert told and abs(float(told[1]) - 3600) < 30
     assert walls == sorted(walls)
     first, last = (datetime.fromisoformat(walls[place][:26]) for place in (0, -1))
-    assert (last - first).total_seconds() < 60
+    assert (last - first).total_seconds() <= found.manifest["duration_ns"] / 1e9 + 1
 
 
 def test_a_tracefs_that_is_unmounted_meanwhile_is_still_recorded_and_restored(cli):
     running = _start(cli, SWITCHES)
     subprocess.run(["umount", "-l", TRACEFS], check=True)
     assert list(TRACEFS.iterdir()) == []
+    unmounted_ns = time.monotonic_ns()
+    _work_on(1)
     try:
         found = _end(cli, running)
     finally:
@@ -241,7 +266,7 @@ def test_a_tracefs_that_is_unmounted_meanwhile_is_still_recorded_and_restored(cl
     assert found.answer["receipt"]["summary"].startswith("restored ")
     assert list(INSTANCES.glob("*faulty*")) == []
     assert found.manifest["events"] == found.counted == len(found.records)
-    assert found.records[-1]["ts"] - found.records[0]["ts"] > 5_000_000_000
+    assert found.records[0]["ts"] < unmounted_ns < found.records[-1]["ts"]
 
 
 def test_a_killed_run_is_put_back_although_tracefs_is_unmounted(cli):

@@ -13,7 +13,7 @@ SPARED = """
 recipe: v1
 name: spared
 events: [sched:sched_switch]
-duration: 60s
+duration: 600s
 outputs: [{text: spared.txt}]
 """
 GRAPH = """
@@ -68,7 +68,7 @@ def test_two_runs_with_one_wish_share_a_file_and_the_last_puts_it_back(cli, reci
     try:
         running = []
         for name in ("first", "second"):
-            text = GRAPH.format(name=name, instance="private", depth=3, duration="60s")
+            text = GRAPH.format(name=name, instance="private", depth=3, duration="600s")
             one = cli.start("run", str(recipe(text, f"{name}.yaml")))
             tracer = f"instances/trace-recipe-{name}-*/current_tracer"
             _wait_for(
