@@ -62,9 +62,14 @@ def wait_until_it_is_dead(pid):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Let this process, not one that it has forked, give up after so many naps."""
-    naps = iter(range(1000))
-    return lambda: monkeypatch.setattr(time, "sleep", lambda _: next(naps))
+    """Let this process, not one that it has forked, give up some time."""
+    ends_at, sleep = time.monotonic() + 30, time.sleep
+
+    def nap(seconds):
+        assert time.monotonic() < ends_at, "it waits for what never comes"
+        sleep(seconds)
+
+    return lambda: monkeypatch.setattr(time, "sleep", nap)
 
 
 @pytest.fixture
