@@ -95,6 +95,8 @@ def test_status_names_what_somebody_else_has_changed_and_restore_leaves_nothing(
     event = "events/sched/sched_switch"
     assert "changed by somebody else" not in status
     assert re.search(rf"^  applied: .*{event}/enable, {event}/filter", status, re.MULTILINE)
+    [applied] = re.findall(r"^  applied: (.*)$", status, re.MULTILINE)
+    assert len(set(applied.split(", "))) == len(applied.split(", "))
     filter_file = f"instances/{instance.name}/{event}/filter"
     assert state["applied"][filter_file] == "prev_prio < 200\n"
 

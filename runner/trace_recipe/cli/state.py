@@ -62,7 +62,7 @@ def status(state_dir: StateOption = DEFAULT_STATE, as_json: JsonOption = False) 
         if state.is_tried and state.is_live:
             show(f"  {_until(state)}")
         if state.intended:
-            show(f"  applied: {listed(sorted(map(path_in_instance, state.intended)))}")
+            show(f"  applied: {listed(sorted(set(map(path_in_instance, state.intended))))}")
         for file in _drift(state):
             show(f"  changed by somebody else: {file}")
         if state.pinned:
